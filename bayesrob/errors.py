@@ -1,0 +1,58 @@
+"""Errors that say what is wrong, why, and what to do, raised before any long computation starts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BayesrobError",
+    "CheckpointError",
+    "ConvergenceWarning",
+    "InputError",
+    "MissingDataError",
+    "UnknownNameError",
+    "check_name",
+]
+
+
+class BayesrobError(Exception):
+    """Base of every error of bayesrob: `what` went wrong, `why` it matters, what to `do`."""
+
+    def __init__(self, what: str, why: str, do: str):
+        super().__init__(f"{what} {why} {do}")
+        self.what, self.why, self.do = what, why, do
+
+
+class InputError(BayesrobError, ValueError):
+    """An argument that no method could work with: a shape, a range, a combination."""
+
+
+class UnknownNameError(InputError, KeyError):
+    """A name that is not registered; the message names the nearest ones that are."""
+
+    __str__ = Exception.__str__  # KeyError would print the message's repr
+
+
+class MissingDataError(BayesrobError, FileNotFoundError):
+    """A data set that is not on this machine; the message says how to get it."""
+
+
+class CheckpointError(BayesrobError, OSError):
+    """Saved draws that are missing, damaged, or need a network that they do not describe."""
+
+
+class ConvergenceWarning(UserWarning):
+    """The method ran to its end, but its own diagnostics say that the result should not be trusted."""
+
+
+def check_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """Return `name` if it is one of `known`, else raise `UnknownNameError` that suggests the nearest."""
+    known = sorted(known)
+    if isinstance(name, str) and name in known:
+        return name
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    suggestion = f"Did you mean {near[0]!r}? " if near else ""
+    raise UnknownNameError(
+        f"Unknown {kind} {name!r}.", "Only registered names can be looked up.", f"{suggestion}Known: {', '.join(known)}."
+    )
