@@ -1,0 +1,194 @@
+"""What every loader returns: training and test points, the bounds of the inputs, the kind of target."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from bayesrob.errors import InputError
+from bayesrob.types import Batch, Bounds, Labels
+
+__all__ = ["Dataset"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Training and test points for one task, checked when they are put together.
+
+    Two data sets are equal only if they are the same object (comparing every number would be slow and hashing
+    impossible), so a data set can be a dictionary's key.
+
+    Args:
+        name: what tables and file names call it.
+        x_train: training inputs, float32 `[n, *shape]`; images are `[n, channel, height, width]` in [0, 1].
+        y_train: int64 classes `[n]`, or float32 regression targets `[n, out]`.
+        x_test: test inputs, float32 `[m, *shape]`.
+        y_test: as `y_train`, `[m]` or `[m, out]`.
+        bounds: smallest and largest value an input component may take (in the inputs' own unit), or None if any value
+            is meaningful. Attacks stay inside it.
+        num_classes: number of classes, or None for regression.
+
+    Raises:
+        InputError: a dtype, shape or length that does not fit, an empty set, a value that is not finite or lies outside
+            `bounds` (compared in float32), a label outside 0 ... num_classes - 1.
+    """
+
+    name: str
+    x_train: Batch
+    y_train: Labels
+    x_test: Batch
+    y_test: Labels
+    bounds: Bounds | None
+    num_classes: int | None
+
+    def __post_init__(self) -> None:
+        if self.bounds is not None:
+            object.__setattr__(self, "bounds", _checked_bounds(self.bounds))
+        for part, x, y in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
+            _check_inputs(f"x_{part}", x, self.bounds)
+            if self.num_classes is None:
+                _check_targets(f"y_{part}", y)
+            else:
+                _check_labels(f"y_{part}", y, self.num_classes)
+            _check_lengths(part, x, y)
+        _check_same("inputs", "x_train", self.x_train, "x_test", self.x_test)
+        _check_same("targets", "y_train", self.y_train, "y_test", self.y_test)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch axis."""
+        return tuple(self.x_train.shape[1:])
+
+    @property
+    def out_features(self) -> int:
+        """How many numbers a network must put out: the classes, or the regression targets of one point."""
+        return self.y_train.shape[1] if self.num_classes is None else self.num_classes
+
+    def __repr__(self) -> str:
+        target = f"{self.out_features} outputs" if self.num_classes is None else f"{self.num_classes} classes"
+        sizes = f"{len(self.x_train)} train, {len(self.x_test)} test"
+        return f"Dataset({self.name!r}: {sizes}, shape {self.shape}, {target}, bounds {self.bounds})"
+
+
+def _checked_bounds(bounds: object) -> Bounds:
+    try:
+        lo, hi = (float(bound) for bound in bounds)  # pyright: ignore[reportGeneralTypeIssues]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"bounds is {bounds!r}.",
+            "It must be a pair of numbers (lo, hi), or None.",
+            "Pass bounds=(0, 1) for images.",
+        ) from None
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+        raise InputError(
+            f"bounds is ({lo:g}, {hi:g}).",
+            "Attacks clip to it, so both must be finite and the first smaller.",
+            "Pass (lo, hi) with lo < hi, or None if any value is meaningful.",
+        )
+    return lo, hi
+
+
+def _check_inputs(field: str, x: object, bounds: Bounds | None) -> None:
+    if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.dim() < 2:
+        raise InputError(
+            f"{field} is {_described(x)}.",
+            "Inputs are float32 tensors [n, *shape], one row for each point.",
+            "Use bayesrob.data.from_arrays, which converts; a single feature is x[:, None].",
+        )
+    _check_filled(field, x)
+    lo, hi = _finite_range(field, x)
+    if bounds is None:
+        return
+    # In float32, because that is what the points are: the double 0.1 is smaller than its float32.
+    allowed_lo, allowed_hi = torch.tensor(bounds, dtype=torch.float32).tolist()
+    if lo < allowed_lo or hi > allowed_hi:
+        raise InputError(
+            f"{field} has values from {lo:g} to {hi:g}, outside bounds ({bounds[0]:g}, {bounds[1]:g}).",
+            "Attacks clip to bounds, which would change the clean points.",
+            "Rescale the inputs, pass bounds that hold for all of them, or None.",
+        )
+
+
+def _check_targets(field: str, y: object) -> None:
+    if not isinstance(y, Tensor) or y.dtype != torch.float32 or y.dim() != 2:
+        raise InputError(
+            f"{field} is {_described(y)}.",
+            "Without num_classes this is regression, whose targets are float32 tensors [n, out].",
+            "Pass num_classes for classification, or use bayesrob.data.from_arrays, which converts.",
+        )
+    _check_filled(field, y)
+    _finite_range(field, y)
+
+
+def _check_labels(field: str, y: object, num_classes: object) -> None:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+        raise InputError(
+            f"num_classes is {num_classes!r}.",
+            "Classification needs an integer of at least 2.",
+            "Pass the number of classes, or None for regression.",
+        )
+    if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.dim() != 1:
+        raise InputError(
+            f"{field} is {_described(y)}.",
+            f"With num_classes={num_classes} labels are int64 tensors [n].",
+            "Turn one-hot labels into classes with argmax(1); for regression pass num_classes=None.",
+        )
+    _check_filled(field, y)
+    lo, hi = (int(value) for value in y.aminmax())
+    if lo < 0 or hi >= num_classes:
+        raise InputError(
+            f"{field} has labels from {lo} to {hi}.",
+            f"With num_classes={num_classes} they must lie in 0 ... {num_classes - 1}.",
+            "Number the classes from 0, or pass the right num_classes.",
+        )
+
+
+def _check_filled(field: str, values: Tensor) -> None:
+    if values.numel() == 0:
+        raise InputError(
+            f"{field} is empty: its shape is {tuple(values.shape)}.",
+            "Training and test set both need at least one point.",
+            "Pass at least one.",
+        )
+
+
+def _finite_range(field: str, values: Tensor) -> tuple[float, float]:
+    """Smallest and largest value; both are checked, and a single NaN makes both NaN, so no mask of all is needed."""
+    lo, hi = (value.item() for value in values.detach().aminmax())
+    if math.isfinite(lo) and math.isfinite(hi):
+        return lo, hi
+    bad = ~torch.isfinite(values)
+    first = tuple(bad.nonzero()[0].tolist())
+    raise InputError(
+        f"{field} has {int(bad.sum())} values that are NaN or infinite, the first at index {first}.",
+        "No loss or gradient is defined there.",
+        "Drop or fill those points.",
+    )
+
+
+def _check_lengths(part: str, x: Tensor, y: Tensor) -> None:
+    if len(x) != len(y):
+        raise InputError(
+            f"x_{part} has {len(x)} points, y_{part} has {len(y)}.",
+            "Each point needs its own target.",
+            "Check how the arrays were cut.",
+        )
+
+
+def _check_same(kind: str, train_field: str, train: Tensor, test_field: str, test: Tensor) -> None:
+    if train.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"One point of {train_field} has shape {tuple(train.shape[1:])}, one of {test_field} "
+            f"{tuple(test.shape[1:])}.",
+            f"One network must take both, so the {kind} must agree.",
+            "Reshape one of them.",
+        )
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')} with shape {tuple(value.shape)}"
+    return f"of type {type(value).__name__}"

@@ -1,0 +1,7 @@
+"""Pyro models: network x prior x likelihood."""
+
+from bayesrob.models.bayesian_network import BayesianNetwork
+from bayesrob.models.flat import LogJoint
+from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Likelihood, Normal
+
+__all__ = ["LIKELIHOODS", "BayesianNetwork", "Categorical", "Likelihood", "LogJoint", "Normal"]

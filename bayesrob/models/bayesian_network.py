@@ -1,0 +1,146 @@
+"""A network with a normal prior on every weight, as a Pyro model."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, Literal
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro import distributions
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bayesrob.errors import InputError, check_name
+from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Likelihood, Normal
+from bayesrob.nets import forward, sequence
+from bayesrob.types import Batch, Labels
+
+__all__ = ["BayesianNetwork"]
+
+
+class BayesianNetwork(nn.Module):
+    """p(w, y | x) = prod_i N(w_i; 0, prior_scale_i^2) prod_n p(y_n | net_w(x_n)).
+
+    Calling it, `bnn(x, y)`, is a Pyro model: one sample site per parameter under the parameter's own name, and the site
+    "obs" in the plate "data". Any Pyro kernel or guide takes it; for a mini-batch give `num_data`, and the plate scales
+    the likelihood by num_data / batch.
+
+    The same density is offered over one flat weight vector (`log_joint`), parameters in the order of
+    `net.named_parameters()`: bayesrob's own samplers run on that, free of effect handlers.
+
+    Args:
+        net: any module without batch normalisation; it is copied, and its own weights serve only as starting points.
+        prior_scale: standard deviation of every weight and bias (1.0 as in Carbone et al. 2020), or "fan_in":
+            1/sqrt(fan in) for weights and 1 for biases (Neal 1996), under which wide layers do not saturate.
+        likelihood: "categorical" (classification) or "normal" (regression).
+        noise_scale: standard deviation of the observations, for likelihood="normal" only.
+
+    Raises:
+        InputError: a scale that is not positive, a noise_scale without "normal", a network with batch normalisation.
+        UnknownNameError: an unknown likelihood or prior_scale.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        prior_scale: float | Literal["fan_in"] = 1.0,
+        likelihood: Literal["categorical", "normal"] = "categorical",
+        noise_scale: float | None = None,
+    ):
+        super().__init__()
+        if not isinstance(net, nn.Module):
+            raise InputError(f"net is a {type(net).__name__}.", "A Bayesian network is built on a module.", "Pass nets.mlp(...).")
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()):
+            raise InputError(
+                "The network has batch normalisation.",
+                "It couples the data points, so their likelihood does not factorise.",
+                "Use group or layer normalisation instead.",
+            )
+        if not any(True for _ in net.parameters()):
+            raise InputError("The network has no parameters.", "There is nothing to infer.", "Check the architecture.")
+        check_name("likelihood", likelihood, LIKELIHOODS)
+        if likelihood != "normal" and noise_scale is not None:
+            raise InputError(
+                f"noise_scale={noise_scale} with likelihood={likelihood!r}.",
+                "Only a normal likelihood has observation noise.",
+                'Drop it, or set likelihood="normal".',
+            )
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        if hasattr(net, "spec"):
+            self.net.spec = net.spec
+        self.prior_scale = prior_scale
+        self.likelihood: Likelihood = (
+            Categorical() if likelihood == "categorical" else Normal(1.0 if noise_scale is None else noise_scale)
+        )
+        self._steps = sequence(self.net)
+        self._shapes = {name: parameter.shape for name, parameter in self.net.named_parameters()}
+        self._sizes = [shape.numel() for shape in self._shapes.values()]
+        scales = {name: _scale(prior_scale, shape) for name, shape in self._shapes.items()}
+        self.register_buffer("prior_scales", self.flatten({n: torch.full(s, scales[n]) for n, s in self._shapes.items()}))
+        self.prior_scales: Tensor
+        self._site_scales = scales
+
+    # ---- Pyro -------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Batch, y: Labels | None = None, num_data: int | None = None) -> Tensor:
+        """Sample weights and observations, or condition on `y`; returns the observations.
+
+        Args:
+            x: `[batch, *shape]`. y: `[batch]` classes or `[batch, out]` targets.
+            num_data: size of the whole data set when `x` is a mini-batch of it.
+        """
+        like = self.prior_scales
+        weights = {}
+        for name, shape in self._shapes.items():
+            scale = like.new_tensor(self._site_scales[name])
+            prior = distributions.Normal(torch.zeros_like(scale), scale).expand(shape).to_event(len(shape))
+            weights[name] = pyro.sample(name, prior)
+        outputs = functional_call(self.net, weights, (x,))
+        with pyro.plate("data", size=num_data or len(x), subsample=torch.arange(len(x), device=x.device)):
+            return pyro.sample("obs", self.likelihood.distribution(outputs), obs=y)
+
+    # ---- the same density over one flat vector ----------------------------------------------------------------------
+
+    @property
+    def num_weights(self) -> int:
+        """Length of the flat weight vector."""
+        return sum(self._sizes)
+
+    def unflatten(self, theta: Float[Tensor, "*draws weight"]) -> dict[str, Tensor]:
+        """Parameters by name, `[*draws, *shape]`, as views of the flat vector(s)."""
+        pieces = theta.split(self._sizes, dim=-1)
+        lead = theta.shape[:-1]
+        return {name: piece.view(*lead, *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
+    def flatten(self, weights: Any) -> Float[Tensor, "*draws weight"]:
+        """The inverse of `unflatten`."""
+        return torch.cat([weights[name].flatten(-len(shape)) for name, shape in self._shapes.items()], dim=-1)
+
+    def outputs(self, theta: Float[Tensor, " weight"], x: Batch) -> Tensor:
+        """The network's outputs `[batch, out]` at one flat weight vector."""
+        return forward(self.net, self._steps, self.unflatten(theta), x)
+
+    def log_prior(self, theta: Float[Tensor, " weight"]) -> Tensor:
+        """log p(w), a float64 scalar."""
+        standard = (theta / self.prior_scales).square().sum(dtype=torch.float64)
+        normaliser = self.prior_scales.log().sum(dtype=torch.float64) + 0.5 * math.log(2 * math.pi) * theta.shape[-1]
+        return -0.5 * standard - normaliser
+
+    def log_joint(self, theta: Float[Tensor, " weight"], x: Batch, y: Labels, num_data: int | None = None) -> Tensor:
+        """log p(w) + (num_data / batch) log p(y | x, w), a float64 scalar: Pyro's trace log-probability."""
+        scale = 1.0 if num_data is None else num_data / len(x)
+        return self.log_prior(theta) + scale * self.likelihood.total(self.outputs(theta, x), y)
+
+
+def _scale(prior_scale: float | str, shape: torch.Size) -> float:
+    if isinstance(prior_scale, str):
+        check_name("prior_scale", prior_scale, ["fan_in"])
+        return shape[1:].numel() ** -0.5 if len(shape) > 1 else 1.0
+    if not (math.isfinite(prior_scale) and prior_scale > 0):
+        raise InputError(
+            f"prior_scale is {prior_scale}.", "It is a standard deviation.", 'Give a positive number, or "fan_in".'
+        )
+    return float(prior_scale)

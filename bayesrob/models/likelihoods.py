@@ -1,0 +1,122 @@
+"""What a network's outputs say about a label: the loss that training, attacks and scores have in common."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from pyro import distributions
+from torch import Tensor
+
+from bayesrob.errors import InputError, check_name
+from bayesrob.numerics import categorical_log_likelihood, log_mean_exp
+
+__all__ = ["LIKELIHOODS", "Categorical", "Likelihood", "Normal", "likelihood_from"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood(abc.ABC):
+    """p(y | outputs of the network)."""
+
+    @abc.abstractmethod
+    def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Log likelihood of each point, `[*draws, batch]`, from outputs `[*draws, batch, out]`."""
+
+    @abc.abstractmethod
+    def total(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Sum of `log_prob` over the batch as a float64 scalar: a sum over 60,000 points keeps its energy differences."""
+
+    @abc.abstractmethod
+    def distribution(self, outputs: Tensor) -> Any:
+        """The Pyro distribution over `y` with one batch dimension."""
+
+    @abc.abstractmethod
+    def predictive(self, outputs: Tensor) -> Tensor:
+        """`[draw, batch, out] -> [batch, out]`: log posterior predictive probabilities, or the posterior mean."""
+
+    @abc.abstractmethod
+    def check_labels(self, y: Tensor, out_features: int | None) -> None:
+        """Raise `InputError` if `y` cannot be labels of this likelihood."""
+
+    def spec(self) -> dict[str, Any]:
+        """What `likelihood_from` needs to make this object again."""
+        return {"name": type(self).__name__.lower(), **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical(Likelihood):
+    """Classification: softmax of the outputs (applied once)."""
+
+    def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return categorical_log_likelihood(outputs, y)
+
+    def total(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return -torch.nn.functional.cross_entropy(outputs, y, reduction="none").sum(dtype=torch.float64)
+
+    def distribution(self, outputs: Tensor) -> Any:
+        return distributions.Categorical(logits=outputs)
+
+    def predictive(self, outputs: Tensor) -> Tensor:
+        return log_mean_exp(outputs.log_softmax(-1), dim=0)
+
+    def check_labels(self, y: Tensor, out_features: int | None) -> None:
+        if y.dtype != torch.int64 or y.ndim != 1:
+            raise InputError(
+                f"Labels are {y.dtype} of shape {tuple(y.shape)}.",
+                "A classifier needs one int64 class per point.",
+                "Pass class indices [batch], e.g. y.argmax(-1) of one-hot labels.",
+            )
+        if len(y) and (int(y.min()) < 0 or (out_features is not None and int(y.max()) >= out_features)):
+            raise InputError(
+                f"Labels run from {int(y.min())} to {int(y.max())}.",
+                f"The network has {out_features} classes, numbered from 0.",
+                "Check the labels, or the network's out_features.",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal(Likelihood):
+    """Regression: y ~ N(outputs, noise_scale^2), independent over outputs; `noise_scale` is a standard deviation."""
+
+    noise_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise_scale) and self.noise_scale > 0):
+            raise InputError(
+                f"noise_scale is {self.noise_scale}.", "It is a standard deviation.", "Give a positive number, e.g. 0.1."
+            )
+
+    def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
+        constant = outputs.shape[-1] * math.log(self.noise_scale * math.sqrt(2 * math.pi))
+        return -0.5 * ((outputs - y) / self.noise_scale).square().sum(-1) - constant
+
+    def total(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return self.log_prob(outputs, y).sum(dtype=torch.float64)
+
+    def distribution(self, outputs: Tensor) -> Any:
+        return distributions.Normal(outputs, self.noise_scale).to_event(1)
+
+    def predictive(self, outputs: Tensor) -> Tensor:
+        return outputs.mean(0)
+
+    def check_labels(self, y: Tensor, out_features: int | None) -> None:
+        if not y.is_floating_point() or y.ndim != 2 or (out_features is not None and y.shape[1] != out_features):
+            raise InputError(
+                f"Targets are {y.dtype} of shape {tuple(y.shape)}.",
+                f"A regression network needs floating-point targets [batch, {out_features or 'out'}].",
+                "Reshape with y[:, None] if there is one output.",
+            )
+        if not bool(y.isfinite().all()):
+            raise InputError("Targets contain NaN or infinity.", "Their likelihood is undefined.", "Remove those points.")
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {"categorical": Categorical, "normal": Normal}
+
+
+def likelihood_from(spec: dict[str, Any]) -> Likelihood:
+    """The likelihood that `Likelihood.spec` wrote down."""
+    arguments = dict(spec)
+    return LIKELIHOODS[check_name("likelihood", arguments.pop("name", None), LIKELIHOODS)](**arguments)

@@ -1,0 +1,10 @@
+"""Architectures as plain `nn.Module`s. A new one: one file with its function, one row in `ARCHITECTURES`."""
+
+from bayesrob.nets.cnn import cnn
+from bayesrob.nets.forward import draws_forward, forward, sequence
+from bayesrob.nets.mlp import mlp
+from bayesrob.nets.spec import ARCHITECTURES, build, initialise, spec_of
+
+ARCHITECTURES.update(mlp=mlp, cnn=cnn)
+
+__all__ = ["ARCHITECTURES", "build", "cnn", "draws_forward", "forward", "initialise", "mlp", "sequence", "spec_of"]
