@@ -11,6 +11,7 @@ __all__ = [
     "ConvergenceWarning",
     "InputError",
     "MissingDataError",
+    "ModelWarning",
     "UnknownNameError",
     "check_name",
 ]
@@ -44,6 +45,10 @@ class CheckpointError(BayesrobError, OSError):
 
 class ConvergenceWarning(UserWarning):
     """The method ran to its end, but its own diagnostics say that the result should not be trusted."""
+
+
+class ModelWarning(UserWarning):
+    """A network that can be used but probably does not put out what is expected of it."""
 
 
 def check_name(kind: str, name: object, known: Iterable[str]) -> str:

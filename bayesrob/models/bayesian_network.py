@@ -69,8 +69,6 @@ class BayesianNetwork(nn.Module):
                 'Drop it, or set likelihood="normal".',
             )
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
-        if hasattr(net, "spec"):
-            self.net.spec = net.spec
         self.prior_scale = prior_scale
         self.likelihood: Likelihood = (
             Categorical() if likelihood == "categorical" else Normal(1.0 if noise_scale is None else noise_scale)

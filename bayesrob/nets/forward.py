@@ -50,26 +50,29 @@ def forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tenso
     return x
 
 
-def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tensor) -> Tensor:
+def draws_forward(
+    net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tensor, per_draw: bool = False
+) -> Tensor:
     """Outputs `[draw, batch, out]` of `net` under weights with a leading `draw` axis.
 
-    `x` is `[batch, *shape]`, seen by every draw alike.
+    `x` is `[batch, *shape]`, seen by every draw alike, or with `per_draw` `[draw, batch, *shape]`, one batch for each.
     """
-    if steps is None:
-        num_draws = next(iter(weights.values())).shape[0]
-        draws = [{name: tensor[i] for name, tensor in weights.items()} for i in range(num_draws)]
-        return torch.stack([functional_call(net, draw, (x,)) for draw in draws])
     num_draws = next(iter(weights.values())).shape[0]
-    shared = True  # does h still lack the draw axis?
+    if steps is None:
+        outputs = []
+        for i in range(num_draws):
+            draw = {name: tensor[i] for name, tensor in weights.items()}
+            outputs.append(functional_call(net, draw, (x[i] if per_draw else x,)))
+        return torch.stack(outputs)
     h = x
     for prefix, layer in steps:
         if isinstance(layer, nn.Linear):
             weight, bias = weights[prefix + "weight"], weights.get(prefix + "bias")
-            h = h.expand(num_draws, *h.shape) if shared else h
-            shared = False
+            h = h if per_draw else h.expand(num_draws, *h.shape)
+            per_draw = True  # from the first product on, every draw has its own activations
             h = torch.bmm(h, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
         elif isinstance(layer, nn.Flatten):
-            h = h.flatten(1 if shared else 2)
+            h = h.flatten(2 if per_draw else 1)
         else:
             h = layer(h)
-    return h.expand(num_draws, *h.shape) if shared else h
+    return h if per_draw else h.expand(num_draws, *h.shape)

@@ -1,0 +1,251 @@
+"""The one interface: a distribution over functions, whatever made its draws."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import torch
+from torch import Tensor, nn
+
+from bayesrob import weights
+from bayesrob.errors import InputError
+from bayesrob.models import Categorical, Likelihood
+from bayesrob.numerics import chunk_size, outputs_per_example
+from bayesrob.predictive.gradients import DrawsFunction, gradient, gradient_with_error
+from bayesrob.predictive.objectives import objective as find_objective
+from bayesrob.types import Batch, Bounds, DrawLogits, Labels, Outputs
+
+__all__ = ["Predictive"]
+
+
+class Predictive(nn.Module, abc.ABC):
+    """Draws of a network's weights, seen only through the functions that they make.
+
+    Args:
+        net: the architecture; copied, frozen and set to evaluation mode.
+        likelihood: what the outputs say about a label.
+        bounds: of the data, `(lo, hi)` or None; attacks stay inside.
+        input_shape: shape of one input, or None if unknown (then inputs are not checked).
+        out_features: number of classes or regression outputs, where the network does not say.
+        info: where the draws come from (method, settings, seed, data, versions); written to every result.
+    """
+
+    kind: str
+    """Name of the class in saved files."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        likelihood: Likelihood | None = None,
+        bounds: Bounds | None = None,
+        input_shape: tuple[int, ...] | None = None,
+        out_features: int | None = None,
+        info: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.likelihood = Categorical() if likelihood is None else likelihood
+        self.bounds = bounds
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.info: dict[str, Any] = dict(info or {})
+        self.out_features = (getattr(net, "spec", None) or {}).get("out_features", out_features)
+        self._outputs_per_example: int | None = None
+        self.eval()
+
+    # ---- what a kind of draws must say --------------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def num_draws(self) -> int:
+        """Draws used when no number is given; for held draws, all of them, in all chains."""
+
+    @abc.abstractmethod
+    def functions(self, size: int, num_draws: int, seed: int) -> Iterator[DrawsFunction]:
+        """The draws, `size` at a time. The same arguments but for `size` give the same draws again."""
+
+    @abc.abstractmethod
+    def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
+        """How many draws, from which seed; where the draws are fresh, no seed means the next of the predictive's own."""
+
+    @abc.abstractmethod
+    def freeze(self, num_draws: int | None = None, seed: int = 0) -> Predictive:
+        """Held draws: `num_draws` drawn once from `seed`; of draws already held, the first `num_draws`."""
+
+    @abc.abstractmethod
+    def __getitem__(self, index: int | slice) -> Predictive: ...
+
+    @abc.abstractmethod
+    def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON values that a file must keep."""
+
+    @classmethod
+    @abc.abstractmethod
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Self:
+        """The inverse of `contents`."""
+
+    # ---- what everybody uses ------------------------------------------------------------------------------------------
+
+    def logits(self, x: Batch, num_draws: int | None = None, seed: int | None = None) -> DrawLogits:
+        """The network's outputs under every draw, `[draw, batch, class]`, differentiable in `x`.
+
+        Args:
+            x: `[batch, *shape]`.
+            num_draws: the first so many (held draws), or so many new ones (fresh draws; default `self.num_draws`).
+            seed: for fresh draws, where to draw from; None continues the predictive's own generator.
+        """
+        x = self._checked(x)
+        num_draws, seed = self.resolve(num_draws, seed)
+        return torch.cat([f(x) for f in self.functions(self.chunk(x), num_draws, seed)])
+
+    def forward(self, x: Batch, num_draws: int | None = None, seed: int | None = None) -> Outputs:
+        """Log posterior predictive probabilities `[batch, class]` (for regression the posterior mean `[batch, out]`).
+
+        Differentiable in `x`; rows of the exponential sum to one, so softmax of it changes nothing.
+        """
+        return self.likelihood.predictive(self.logits(x, num_draws, seed))
+
+    @overload
+    def input_gradient(
+        self, x: Batch, y: Labels, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
+        standard_error: Literal[False] = ...,
+    ) -> Batch: ...  # fmt: skip
+
+    @overload
+    def input_gradient(
+        self, x: Batch, y: Labels, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
+        *, standard_error: Literal[True],
+    ) -> tuple[Batch, Batch]: ...  # fmt: skip
+
+    def input_gradient(
+        self,
+        x: Batch,
+        y: Labels,
+        objective: str = "expected_loss",
+        num_draws: int | None = None,
+        seed: int | None = None,
+        standard_error: bool = False,
+    ) -> Batch | tuple[Batch, Batch]:
+        """Gradient of an averaged loss with respect to each input, `[batch, *shape]`: each point's own, no 1/batch.
+
+        Args:
+            x: `[batch, *shape]`. y: true labels.
+            objective: "expected_loss" (mean over draws of the loss gradient, the default because it is equation 2 of
+                Carbone et al. 2020), "predictive_loss", "margin", or for audits "double_softmax" and
+                "double_softmax_per_draw"; see `predictive.objectives`.
+            num_draws, seed: as in `logits`.
+            standard_error: also return the Monte Carlo standard error of every component, `[batch, *shape]`, draws
+                taken as independent: is the gradient vanishing, or lost in noise? A gradient within two of them of zero
+                is not known to differ from it. Correlated draws (HMC) make it too small.
+
+        Raises:
+            InputError: shapes or labels that do not fit. UnknownNameError: an unknown objective.
+        """
+        x = self._checked(x)
+        self.check_labels(x, y)
+        found = find_objective(objective, self.likelihood)
+        num_draws, seed = self.resolve(num_draws, seed)
+        if standard_error:
+            # Every draw has its own copy of the input here, so fewer fit the cache.
+            size = self.chunk(x, extra=4 * x[0].numel())
+            return gradient_with_error(lambda: self.functions(size, num_draws, seed), x, y, found, self.likelihood)
+        size = self.chunk(x)
+        return gradient(lambda: self.functions(size, num_draws, seed), num_draws, x, y, found, self.likelihood)
+
+    def objective_value(
+        self, x: Batch, y: Labels, objective: str = "expected_loss", num_draws: int | None = None, seed: int | None = None
+    ) -> Tensor:
+        """The averaged loss of each point, `[batch]`, whose gradient `input_gradient` is."""
+        self.check_labels(x, y)
+        return find_objective(objective, self.likelihood).value(self.logits(x, num_draws, seed), y, self.likelihood)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the draws to the folder `path` (safetensors and JSON); `bayesrob.load(path)` reads them back.
+
+        A network of the user's own has no description that a file could hold: pass it to `load(path, net=...)` again.
+        """
+        tensors, values = self.contents()
+        common = {
+            "kind": self.kind,
+            "net": getattr(self.net, "spec", None),
+            "net_class": type(self.net).__name__,
+            "likelihood": self.likelihood.spec(),
+            "bounds": self.bounds,
+            "input_shape": self.input_shape,
+            "out_features": self.out_features,
+            "info": self.info,
+        }
+        return weights.write(path, tensors, {**common, "values": values})
+
+    # ---- helpers ------------------------------------------------------------------------------------------------------
+
+    def chunk(self, x: Batch, extra: int = 0) -> int:
+        """How many draws to run at once on `x`; `extra` counts further values kept for each draw and point."""
+        if self._outputs_per_example is None:
+            self._outputs_per_example = outputs_per_example(self.net, x[:1])
+        # A layer's values are kept for the backward pass, which makes as many again.
+        return chunk_size(self.num_draws, x.element_size() * len(x) * (2 * self._outputs_per_example + extra))
+
+    def check_inputs(self, x: Batch) -> None:
+        """Raise `InputError` unless `x` is a batch of finite inputs within `bounds`: for the start of long work."""
+        x = self._checked(x)
+        if not bool(x.isfinite().all()):
+            raise InputError("Inputs contain NaN or infinity.", "No loss is defined there.", "Clean the data first.")
+        if self.bounds is not None and len(x):
+            lo, hi = self.bounds
+            low, high = float(x.min()), float(x.max())
+            if low < lo or high > hi:
+                raise InputError(
+                    f"Inputs run from {low:g} to {high:g}.",
+                    f"The data's bounds are [{lo:g}, {hi:g}].",
+                    "Scale the inputs as the training data were, or set other bounds.",
+                )
+
+    def check_labels(self, x: Batch, y: Labels) -> None:
+        """Raise `InputError` unless `y` holds one valid label for every point of `x`."""
+        if not isinstance(y, Tensor):
+            raise InputError(f"Labels are a {type(y).__name__}.", "A tensor is needed.", "Use torch.as_tensor(y).")
+        if len(y) != len(x):
+            raise InputError(f"{len(x)} inputs but {len(y)} labels.", "Each input needs its own.", "Check the batch.")
+        self.likelihood.check_labels(y, self.out_features)
+
+    def _checked(self, x: Batch) -> Batch:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"Inputs are {kind}.", "A floating-point tensor is needed.", "Use torch.as_tensor(x).float().")
+        if self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape:
+            raise InputError(
+                f"Inputs have shape {tuple(x.shape)}.",
+                f"The network was trained on [batch, {', '.join(map(str, self.input_shape))}].",
+                "Reshape them; a single input needs a batch axis, x[None].",
+            )
+        return x
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "likelihood": self.likelihood,
+            "bounds": self.bounds,
+            "input_shape": self.input_shape,
+            "out_features": self.out_features,
+            "info": self.info,
+        }
+
+    def extra_repr(self) -> str:
+        return f"num_draws={self.num_draws}, method={self.info.get('method', 'unknown')!r}, bounds={self.bounds}"
+
+
+def check_num_draws(num_draws: object, available: int | None = None) -> int:
+    """Return `num_draws` if it is a positive integer (at most `available`), else raise `InputError`."""
+    if isinstance(num_draws, bool) or not isinstance(num_draws, int) or num_draws < 1:
+        raise InputError(
+            f"{num_draws!r} draws were asked for.", "A prediction averages at least one.", "Give num_draws >= 1."
+        )
+    if available is not None and num_draws > available:
+        raise InputError(
+            f"{num_draws} draws were asked for.", f"Only {available} are held.", "Ask for fewer, or run longer chains."
+        )
+    return num_draws

@@ -1,0 +1,123 @@
+"""Draws made anew whenever they are needed: SVI, the stochastic delta rule, dropout."""
+
+from __future__ import annotations
+
+import abc
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from bayesrob import rng
+from bayesrob.errors import InputError
+from bayesrob.nets import sequence
+from bayesrob.predictive.base import Predictive, check_num_draws
+from bayesrob.predictive.held import HeldDraws, WeightChunk, grouped
+from bayesrob.types import Weights
+
+__all__ = ["FreshDraws", "GaussianDraws"]
+
+
+class FreshDraws(Predictive):
+    """A distribution over weights that can be drawn from without end.
+
+    Args:
+        net: the architecture.
+        num_draws: how many to draw when no number is given. 100: the Monte Carlo error of a probability is then at most
+            0.05, and attacks average as many draws as the papers' experiments do.
+        seed: of the predictive's own generator, which draws without a seed continue.
+        common: see `Predictive`.
+    """
+
+    def __init__(self, net: nn.Module, num_draws: int = 100, seed: int = 0, **common: Any):
+        super().__init__(net, **common)
+        self._num_draws = check_num_draws(num_draws)
+        self.seed = seed
+        self._generator = rng.generator(seed, "fresh")
+        self._steps = sequence(self.net)
+
+    @abc.abstractmethod
+    def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
+        """`num_draws` draws of the weights, `[draw, *shape]`, made one after the other.
+
+        One after the other, because draws must not depend on how many are made at once.
+        """
+
+    @property
+    def num_draws(self) -> int:
+        return self._num_draws
+
+    def functions(self, size: int, num_draws: int, seed: int) -> Iterator[WeightChunk]:
+        generator = rng.generator(seed, "draws")
+        for start in range(0, num_draws, size):
+            yield WeightChunk(self.net, self._steps, self.sample(min(size, num_draws - start), generator))
+
+    def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
+        if seed is None:
+            seed = int(torch.randint(2**62, (), generator=self._generator))
+        return self._num_draws if num_draws is None else check_num_draws(num_draws), seed
+
+    def freeze(self, num_draws: int | None = None, seed: int = 0) -> HeldDraws:
+        num_draws, seed = self.resolve(num_draws, seed)
+        weights = self.sample(num_draws, rng.generator(seed, "draws"))
+        info = {**self.info, "frozen": {"num_draws": num_draws, "seed": seed}}
+        return HeldDraws(self.net, weights, **{**self._common(), "info": info})
+
+    def __getitem__(self, index: int | slice) -> Self:
+        if not isinstance(index, slice) or index.start not in (None, 0) or index.step not in (None, 1):
+            raise InputError(
+                f"[{index}] of fresh draws.", "They have no order: only their number can be chosen.", "freeze() them first."
+            )
+        fewer = copy.copy(self)
+        fewer._num_draws = check_num_draws(self._num_draws if index.stop is None else index.stop)
+        fewer._generator = rng.generator(self.seed, "fresh")
+        return fewer
+
+
+class GaussianDraws(FreshDraws):
+    """Independent normal weights: the mean-field posterior of variational inference.
+
+    Args:
+        net: the architecture.
+        loc: means by parameter name. scale: standard deviations by parameter name.
+        draws: see `FreshDraws`.
+    """
+
+    kind = "gaussian"
+
+    def __init__(self, net: nn.Module, loc: Weights, scale: Weights, **draws: Any):
+        super().__init__(net, **draws)
+        # In the network's own order, not the dictionary's: the noise of a seed must meet the same weights after loading.
+        self.loc = {name: loc[name].detach() for name, _ in net.named_parameters()}
+        self.scale = {name: scale[name].detach() for name, _ in net.named_parameters()}
+
+    def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
+        sizes = [tensor.numel() for tensor in self.loc.values()]
+        like = next(iter(self.loc.values()))
+        # Drawn on the CPU in float32 whatever the device and dtype: the same seed means the same draws everywhere.
+        noise = torch.stack([torch.randn(sum(sizes), generator=generator) for _ in range(num_draws)]).to(like)
+        pieces = zip(self.loc, noise.split(sizes, dim=-1), strict=True)
+        return {
+            name: torch.addcmul(self.loc[name], self.scale[name], piece.reshape(num_draws, *self.loc[name].shape))
+            for name, piece in pieces
+        }
+
+    def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"loc/{name}": tensor for name, tensor in self.loc.items()}
+        tensors |= {f"scale/{name}": tensor for name, tensor in self.scale.items()}
+        tensors |= {f"buffers/{name}": tensor for name, tensor in self.net.named_buffers()}
+        return tensors, {"num_draws": self.num_draws, "seed": self.seed}
+
+    @classmethod
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Self:
+        groups = grouped(tensors, "loc", "scale", "buffers")
+        net.load_state_dict(groups["buffers"], strict=False)
+        return cls(net, groups["loc"], groups["scale"], **values, **common)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.loc = {name: fn(tensor) for name, tensor in self.loc.items()}
+        self.scale = {name: fn(tensor) for name, tensor in self.scale.items()}
+        return self

@@ -1,0 +1,135 @@
+"""Draws that were made once and are kept: HMC, NUTS, ensembles, one trained network, or fresh draws frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bayesrob.errors import InputError
+from bayesrob.nets import draws_forward, sequence
+from bayesrob.nets.forward import Step
+from bayesrob.numerics import slices
+from bayesrob.predictive.base import Predictive, check_num_draws
+from bayesrob.types import Weights
+
+__all__ = ["HeldDraws", "WeightChunk"]
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightChunk:
+    """A few draws of one network's weights as a function of the input."""
+
+    net: nn.Module
+    steps: list[Step] | None
+    weights: Weights
+
+    @property
+    def num_draws(self) -> int:
+        return len(next(iter(self.weights.values())))
+
+    def __call__(self, x: Tensor, per_draw: bool = False) -> Tensor:
+        return draws_forward(self.net, self.steps, self.weights, x, per_draw)
+
+
+class HeldDraws(Predictive):
+    """Held draws of one network.
+
+    Args:
+        net: the architecture.
+        weights: parameters (and buffers that differ between draws) by name, `[draw, *shape]`. Draws of several chains
+            are interleaved (draw 0 of every chain, then draw 1, ...), so that the first `k * num_chains` draws are what
+            a run of `k` samples a chain would have given.
+        num_chains: chains that the draws come from.
+        sample_stats: the sampler's record, arrays `[chain, draw]`, or nothing.
+        common: see `Predictive`.
+    """
+
+    kind = "held"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        weights: Weights,
+        num_chains: int = 1,
+        sample_stats: dict[str, np.ndarray] | None = None,
+        **common: Any,
+    ):
+        super().__init__(net, **common)
+        counts = {len(tensor) for tensor in weights.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise InputError(
+                f"Weights with {sorted(counts)} draws.", "Every parameter needs the same number, one or more.", "Check them."
+            )
+        self.weights = {name: tensor.detach() for name, tensor in weights.items()}
+        self.num_chains = num_chains
+        self.sample_stats = dict(sample_stats or {})
+        self._steps = sequence(self.net)
+
+    @property
+    def num_draws(self) -> int:
+        return len(next(iter(self.weights.values())))
+
+    def functions(self, size: int, num_draws: int, seed: int) -> Iterator[WeightChunk]:
+        for part in slices(num_draws, size):
+            chunk = {name: tensor[part] for name, tensor in self.weights.items()}
+            yield WeightChunk(self.net, self._steps, chunk)
+
+    def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
+        return self.num_draws if num_draws is None else check_num_draws(num_draws, self.num_draws), 0
+
+    def freeze(self, num_draws: int | None = None, seed: int = 0) -> HeldDraws:
+        return self[: self.resolve(num_draws, seed)[0]]
+
+    def __getitem__(self, index: int | slice) -> HeldDraws:
+        if isinstance(index, int):
+            if not -self.num_draws <= index < self.num_draws:
+                raise IndexError(f"Draw {index} of {self.num_draws}.")
+            index = slice(index % self.num_draws, index % self.num_draws + 1)
+        start, stop, step = index.indices(self.num_draws)
+        if len(range(start, stop, step)) == 0:
+            raise InputError(
+                f"The slice {start}:{stop}:{step} of {self.num_draws} draws is empty.",
+                "A prediction averages at least one.",
+                "Widen the slice.",
+            )
+        # Tensors have no negative steps: reverse by index instead.
+        where: Any = torch.arange(self.num_draws)[start:stop:step] if step > 0 else torch.tensor(range(start, stop, step))
+        picked = {name: tensor[index] if step > 0 else tensor[where] for name, tensor in self.weights.items()}
+        whole = start == 0 and step == 1 and stop % self.num_chains == 0
+        stats = {name: values[:, : stop // self.num_chains] for name, values in self.sample_stats.items()}
+        return HeldDraws(
+            self.net, picked, self.num_chains if whole else 1, stats if whole else None, **self._common()
+        )
+
+    def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"draws/{name}": tensor for name, tensor in self.weights.items()}
+        tensors |= {f"stats/{name}": torch.from_numpy(np.ascontiguousarray(v)) for name, v in self.sample_stats.items()}
+        tensors |= {f"buffers/{name}": t for name, t in self.net.named_buffers() if name not in self.weights}
+        return tensors, {"num_chains": self.num_chains}
+
+    @classmethod
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Self:
+        groups = grouped(tensors, "draws", "stats", "buffers")
+        net.load_state_dict(groups["buffers"], strict=False)
+        stats = {name: tensor.numpy() for name, tensor in groups["stats"].items()}
+        return cls(net, groups["draws"], values["num_chains"], stats, **common)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the draws along with the module: `.to(device)`, `.double()`."""
+        super()._apply(fn, recurse)
+        self.weights = {name: fn(tensor) for name, tensor in self.weights.items()}
+        return self
+
+
+def grouped(tensors: dict[str, Tensor], *groups: str) -> dict[str, dict[str, Tensor]]:
+    """Tensors called `group/name`, by group and then name."""
+    found: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        found[group][name] = tensor
+    return found

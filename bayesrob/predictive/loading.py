@@ -1,0 +1,69 @@
+"""Saved draws back from disk."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+from torch import nn
+
+from bayesrob import weights
+from bayesrob.errors import BayesrobError, CheckpointError
+from bayesrob.models.likelihoods import likelihood_from
+from bayesrob.nets import build
+from bayesrob.predictive.base import Predictive
+from bayesrob.predictive.fresh import GaussianDraws
+from bayesrob.predictive.held import HeldDraws
+
+__all__ = ["KINDS", "load"]
+
+KINDS: dict[str, type[Predictive]] = {kind.kind: kind for kind in (HeldDraws, GaussianDraws)}
+
+
+def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predictive:
+    """The Predictive that `save(path)` wrote. Nothing in the files is executed.
+
+    Args:
+        path: the folder. net: the architecture, needed only if it was not one of `bayesrob.nets`.
+
+    Raises:
+        CheckpointError: missing, damaged, a newer format, or weights that do not fit the network.
+    """
+    tensors, document = weights.read(path)
+    try:
+        kind = KINDS[document["kind"]]
+        if net is None:
+            if document["net"] is None:
+                raise CheckpointError(
+                    f"{path} holds draws of a {document['net_class']}, not a network of bayesrob.nets.",
+                    "A file holds weights, never code.",
+                    "Pass the architecture: load(path, net=...).",
+                )
+            net = build(document["net"])
+        common: dict[str, Any] = {
+            "likelihood": likelihood_from(document["likelihood"]),
+            "bounds": None if document["bounds"] is None else tuple(document["bounds"]),
+            "input_shape": None if document["input_shape"] is None else tuple(document["input_shape"]),
+            "out_features": document["out_features"],
+            "info": document["info"],
+        }
+        predictive = kind.restore(copy.deepcopy(net), tensors, document["values"], **common)
+    except (KeyError, TypeError, BayesrobError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{path} cannot be understood: {error!r}.", "Its description is damaged or of another version.", "Save again."
+        ) from error
+    saved = getattr(predictive, "weights", None) or getattr(predictive, "loc", {})
+    draws = 1 if kind is HeldDraws else 0
+    shapes = {name: tuple(tensor.shape[draws:]) for name, tensor in saved.items()}
+    expected = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
+    if any(shapes.get(name) != shape for name, shape in expected.items()):
+        raise CheckpointError(
+            f"The weights in {path} do not fit the network.",
+            f"It has parameters {expected}, the file has {shapes}.",
+            "Pass the network that was saved.",
+        )
+    dtype = next(iter(saved.values())).dtype
+    return predictive.to(dtype=dtype)

@@ -1,0 +1,114 @@
+"""Which averaged loss an attack climbs. Three "posterior-averaged gradients" are in use and disagree; each has its name.
+
+With draws w_d, outputs f_d and the likelihood p(y | f):
+
+- `expected_loss`: mean_d -log p(y | f_d). The gradient is the mean of the draws' loss gradients (Carbone et al. 2020,
+  equation 2); every draw that is wrong pulls alike.
+- `predictive_loss`: -log mean_d p(y | f_d), the loss of the averaged prediction. A draw pulls in proportion to the
+  probability it gives the true class, so confidently wrong draws hardly count.
+- `margin`: max over c != y of log pbar_c, minus log pbar_y, with pbar = mean_d softmax(f_d): positive exactly where the
+  posterior predictive is wrong, and not flat where it is confident.
+- `double_softmax`: cross_entropy(pbar taken as logits), and
+- `double_softmax_per_draw`: mean_d cross_entropy(softmax(f_d) taken as logits). Both are what the reference code of
+  Carbone et al. computes in its attacks and its gradient statistics. With ten classes they lie in [1.461, 2.461] and
+  their gradient dies for confident draws, right or wrong. For audits only; never a default.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesrob.errors import InputError, check_name
+from bayesrob.models import Categorical, Likelihood
+from bayesrob.numerics import log_mean_exp
+from bayesrob.types import DrawLogits, Labels
+
+__all__ = ["OBJECTIVES", "DrawMean", "Objective", "Pooled", "PredictiveLoss", "objective"]
+
+
+class Objective(abc.ABC):
+    """A loss of each data point under all draws together; attacks climb it."""
+
+    needs_classes = True
+
+    @abc.abstractmethod
+    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
+        """The loss of each point from the outputs of every draw."""
+
+
+class DrawMean(Objective):
+    """A mean over draws: its gradient is the mean of the draws' gradients."""
+
+    @abc.abstractmethod
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        """The loss of each point under each draw."""
+
+    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
+        return self.per_draw(outputs, y, likelihood).mean(0)
+
+
+class Pooled(Objective):
+    """A function of the posterior predictive log probabilities `[batch, cls]`."""
+
+    @abc.abstractmethod
+    def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
+        """The loss of each averaged prediction."""
+
+    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
+        return self.loss(likelihood.predictive(outputs), y)
+
+
+class ExpectedLoss(DrawMean):
+    needs_classes = False
+
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        return -likelihood.log_prob(outputs, y)
+
+
+class DoubleSoftmaxPerDraw(DrawMean):
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        return -likelihood.log_prob(outputs.softmax(-1), y)
+
+
+class PredictiveLoss(Objective):
+    needs_classes = False
+
+    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
+        return -log_mean_exp(likelihood.log_prob(outputs, y), dim=0)
+
+
+class Margin(Pooled):
+    def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
+        index = y.unsqueeze(-1)
+        wrong = log_predictive.scatter(-1, index, -torch.inf).amax(-1)
+        return wrong - log_predictive.gather(-1, index).squeeze(-1)
+
+
+class DoubleSoftmax(Pooled):
+    def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
+        return torch.nn.functional.cross_entropy(log_predictive.exp(), y, reduction="none")
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "expected_loss": ExpectedLoss(),
+    "predictive_loss": PredictiveLoss(),
+    "margin": Margin(),
+    "double_softmax": DoubleSoftmax(),
+    "double_softmax_per_draw": DoubleSoftmaxPerDraw(),
+}
+
+
+def objective(name: str, likelihood: Likelihood) -> Objective:
+    """The objective called `name`, once it is sure that it means something under `likelihood`."""
+    found = OBJECTIVES[check_name("objective", name, OBJECTIVES)]
+    if found.needs_classes and not isinstance(likelihood, Categorical):
+        raise InputError(
+            f"The objective {name!r} needs classes.",
+            f"The likelihood is {type(likelihood).__name__.lower()}.",
+            'Use "expected_loss" or "predictive_loss".',
+        )
+    return found

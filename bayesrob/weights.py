@@ -1,0 +1,85 @@
+"""Draws on disk: one folder with `weights.safetensors` and `predictive.json`. Reading it never executes code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bayesrob.errors import CheckpointError
+
+__all__ = ["FORMAT", "read", "write"]
+
+FORMAT = 1
+_TENSORS, _DESCRIPTION = "weights.safetensors", "predictive.json"
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> Path:
+    """Write tensors and their description to the folder `path`, replacing an older checkpoint only once all is written.
+
+    Raises:
+        CheckpointError: `path` exists and is not a checkpoint folder (nothing of the user's is ever overwritten).
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and ((path / _DESCRIPTION).exists() or not any(path.iterdir()))):
+        raise CheckpointError(
+            f"{path} exists and is not a saved predictive.", "Saving would overwrite it.", "Choose another path."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        partial.chmod(0o755)  # mkdtemp's folders are private; a checkpoint is as readable as any other file
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial / _TENSORS)
+        digest = hashlib.sha256((partial / _TENSORS).read_bytes()).hexdigest()
+        document = {"format": FORMAT, "sha256": digest, **description}
+        (partial / _DESCRIPTION).write_text(json.dumps(document, indent=1))
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return path
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description that `write` left at `path`.
+
+    Raises:
+        CheckpointError: nothing there, a file missing or damaged (its SHA-256 differs), or a newer format.
+    """
+    path = Path(path)
+    for name in (_DESCRIPTION, _TENSORS):
+        if not (path / name).is_file():
+            raise CheckpointError(
+                f"{path / name} does not exist.",
+                f"A saved predictive is a folder with {_TENSORS} and {_DESCRIPTION}.",
+                "Pass the path given to save().",
+            )
+    damaged = ("The file is damaged, or was not written by bayesrob.", "Restore it from a copy, or fit and save again.")
+    try:
+        description = json.loads((path / _DESCRIPTION).read_text())
+        version, digest = description["format"], description["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / _DESCRIPTION} cannot be read: {error}.", *damaged) from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version!r}.", f"This version of bayesrob reads format {FORMAT}.", "Update bayesrob."
+        )
+    content = (path / _TENSORS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"{path / _TENSORS} does not have the recorded SHA-256.", *damaged)
+    try:
+        return load_tensors(content), description
+    except SafetensorError as error:
+        raise CheckpointError(f"{path / _TENSORS} cannot be read: {error}.", *damaged) from error
