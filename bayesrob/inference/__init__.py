@@ -1,0 +1,10 @@
+"""Ways to a Predictive: one file per method, each a frozen dataclass with `.fit(model_or_net, dataset, seed=0)`."""
+
+from bayesrob.inference.base import Inference
+from bayesrob.inference.hmc import HMC
+from bayesrob.inference.sgd import SGD
+from bayesrob.inference.svi import SVI
+
+METHODS: dict[str, type[Inference]] = {"HMC": HMC, "SGD": SGD, "SVI": SVI}
+
+__all__ = ["HMC", "METHODS", "SGD", "SVI", "Inference"]

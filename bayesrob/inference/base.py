@@ -1,0 +1,134 @@
+"""What every inference method has in common: checks before the work, and a record of it."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import time
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from bayesrob import __version__
+from bayesrob.data import Dataset
+from bayesrob.errors import ConvergenceWarning, InputError
+from bayesrob.models import BayesianNetwork, Categorical, Likelihood, Normal
+from bayesrob.predictive import Predictive
+
+__all__ = ["Inference", "require"]
+
+
+def require(condition: bool, what: str, why: str, do: str) -> None:
+    """Raise `InputError` unless `condition` holds."""
+    if not condition:
+        raise InputError(what, why, do)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference(abc.ABC):
+    """A way from a model and data to a Predictive; its fields are the method's settings."""
+
+    def fit(self, model: nn.Module, dataset: Dataset, seed: int = 0) -> Predictive:
+        """Train on `dataset.x_train`, `dataset.y_train`.
+
+        Args:
+            model: a `BayesianNetwork`, or for methods that need no prior a plain module. It is never changed.
+            dataset: see `bayesrob.data`.
+            seed: fixes every random choice: on one CPU and torch version the same seed gives the same bits.
+
+        Returns:
+            A Predictive whose `info` records settings, seed, data, versions, time and what the method noticed.
+
+        Raises:
+            InputError: the model does not fit the data, before any work.
+        """
+        likelihood = self._check(model, dataset)
+        start = time.perf_counter()
+        predictive, notes, record = self._run(model, likelihood, dataset, seed)
+        predictive.info.update(
+            method=type(self).__name__,
+            settings=dataclasses.asdict(self),
+            seed=seed,
+            dataset={"name": dataset.name, "n_train": len(dataset.x_train)},
+            prior_scale=model.prior_scale if isinstance(model, BayesianNetwork) else None,
+            seconds=time.perf_counter() - start,
+            versions={"bayesrob": __version__, "torch": torch.__version__},
+            notes=notes,
+            **record,
+        )
+        for note in notes:
+            warnings.warn(note, ConvergenceWarning, stacklevel=2)
+        return predictive
+
+    @abc.abstractmethod
+    def _run(
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+    ) -> tuple[Predictive, list[str], dict[str, Any]]:
+        """The method itself: a Predictive, what a user must be warned about, and anything else to record."""
+
+    def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
+        require(
+            isinstance(model, nn.Module),
+            f"The model is a {type(model).__name__}.",
+            "Inference needs a torch module.",
+            "Pass nets.mlp(...) or models.BayesianNetwork(nets.mlp(...)).",
+        )
+        require(
+            isinstance(dataset, Dataset),
+            f"The data set is a {type(dataset).__name__}.",
+            "Training points, test points and bounds are needed together.",
+            "Use data.load(...) or data.from_arrays(...).",
+        )
+        if isinstance(model, BayesianNetwork):
+            likelihood, net = model.likelihood, model.net
+        else:
+            likelihood, net = (Normal() if dataset.num_classes is None else Categorical()), model
+        require(
+            isinstance(likelihood, Categorical) == (dataset.num_classes is not None),
+            f"The likelihood is {type(likelihood).__name__.lower()}, the data set {dataset.name!r} has "
+            + ("real-valued targets." if dataset.num_classes is None else f"{dataset.num_classes} classes."),
+            "They do not go together.",
+            'Use likelihood="normal" for regression and "categorical" for classes.',
+        )
+        parameter = next(net.parameters())
+        was_training = net.training
+        try:
+            with torch.no_grad():
+                outputs = net.eval()(dataset.x_train[:1].to(parameter))
+        except RuntimeError as error:
+            raise InputError(
+                f"The network fails on an input of shape {dataset.shape}: {error}.",
+                f"It was made for other inputs than those of {dataset.name!r}.",
+                "Check its input size.",
+            ) from error
+        finally:
+            net.train(was_training)
+        require(
+            tuple(outputs.shape) == (1, dataset.out_features),
+            f"The network puts out {tuple(outputs.shape[1:])} values, {dataset.name!r} needs ({dataset.out_features},).",
+            "There is one output per class (or target).",
+            f"Build it with out_features={dataset.out_features}.",
+        )
+        return likelihood
+
+    def _common(self, likelihood: Likelihood, dataset: Dataset) -> dict[str, Any]:
+        """What every Predictive is told about its data."""
+        return {
+            "likelihood": likelihood,
+            "bounds": dataset.bounds,
+            "input_shape": dataset.shape,
+            "out_features": dataset.out_features,
+        }
+
+
+def require_bayesian(method: str, model: nn.Module) -> BayesianNetwork:
+    """Return `model` if it has a prior, else raise `InputError`."""
+    if not isinstance(model, BayesianNetwork):
+        raise InputError(
+            f"{method} got a plain {type(model).__name__}.",
+            "A posterior needs a prior.",
+            "Wrap it: models.BayesianNetwork(net, prior_scale=1.0).",
+        )
+    return model

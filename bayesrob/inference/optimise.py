@@ -1,0 +1,100 @@
+"""Mini-batch minimisation with a decaying learning rate: what SGD and SVI share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from bayesrob import progress
+from bayesrob.types import Batch, Labels
+
+__all__ = ["Minimised", "minimise", "num_epochs"]
+
+MIN_STEPS = 2000
+"""Steps below which a default run does not stop: an epoch of a small data set is only a few steps."""
+
+RECORDS = 200
+"""Losses kept of a run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Minimised:
+    """How a run went: mean loss of each stretch of steps, and whether it had to be stopped."""
+
+    losses: list[float]
+    steps: int
+    failed_at: int | None
+
+    def notes(self, method: str) -> list[str]:
+        if self.failed_at is None:
+            return []
+        return [
+            f"{method}: the loss became NaN or infinite at step {self.failed_at} of {self.steps}; the last finite weights were "
+            "kept. Use a smaller lr."
+        ]
+
+
+def num_epochs(epochs: int | None, num_data: int, batch_size: int, least: int) -> int:
+    """`epochs`, or by default enough for `MIN_STEPS` steps and at least `least` epochs."""
+    return epochs if epochs is not None else max(least, math.ceil(MIN_STEPS / math.ceil(num_data / batch_size)))
+
+
+def minimise(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    x: Batch,
+    y: Labels,
+    epochs: int,
+    batch_size: int,
+    decay: bool,
+    generator: torch.Generator,
+    description: str,
+) -> Minimised:
+    """Minimise `loss(x_batch, y_batch)` over `parameters` in place.
+
+    With `decay` the learning rate follows half a cosine to zero over all steps (Loshchilov & Hutter 2017, one cycle), so
+    that the noise of the mini-batches and draws does not stay in the final weights. A loss that is not finite ends the
+    run at the last finite weights.
+    """
+    num_data = len(x)
+    per_epoch = math.ceil(num_data / batch_size)
+    steps = epochs * per_epoch
+    rates = [group["lr"] for group in optimizer.param_groups]
+    every = max(1, steps // RECORDS)
+    losses: list[float] = []
+    recent: list[Tensor] = []
+    kept = [parameter.detach().clone() for parameter in parameters]
+    step = 0
+    with progress.bar(description, steps) as advance:
+        for _ in range(epochs):
+            order = torch.randperm(num_data, generator=generator).to(x.device) if per_epoch > 1 else None
+            for start in range(0, num_data, batch_size):
+                index = None if order is None else order[start : start + batch_size]
+                if decay:
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+                optimizer.zero_grad(set_to_none=True)
+                value = loss(x, y) if index is None else loss(x[index], y[index])
+                value.backward()
+                optimizer.step()
+                recent.append(value.detach())
+                step += 1
+                if step % every == 0 or step == steps:
+                    mean = float(torch.stack(recent).mean())
+                    recent.clear()
+                    # A step may also carry finite losses into weights that are not.
+                    if not (math.isfinite(mean) and all(bool(parameter.isfinite().all()) for parameter in parameters)):
+                        with torch.no_grad():
+                            for parameter, old in zip(parameters, kept, strict=True):
+                                parameter.copy_(old)
+                        return Minimised(losses, steps, step)
+                    losses.append(mean)
+                    for old, parameter in zip(kept, parameters, strict=True):
+                        old.copy_(parameter.detach())
+                    advance(every, note=f"loss {mean:.4f}")
+    return Minimised(losses, steps, None)

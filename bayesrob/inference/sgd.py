@@ -1,0 +1,86 @@
+"""One trained network: the deterministic baseline."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bayesrob import rng
+from bayesrob.data import Dataset
+from bayesrob.errors import check_name
+from bayesrob.inference.base import Inference, require
+from bayesrob.inference.optimise import minimise, num_epochs
+from bayesrob.models import BayesianNetwork, Likelihood
+from bayesrob.nets import initialise
+from bayesrob.predictive import HeldDraws
+
+__all__ = ["SGD", "check_training"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD(Inference):
+    """Stochastic gradient descent on the negative log likelihood; on a `BayesianNetwork`, maximum a posteriori.
+
+    Args:
+        epochs: passes over the data. None: as many as give 2,000 steps, at least 10.
+        lr: learning rate; 0.001 is the papers' (with Adam).
+        batch_size: 128, the papers'.
+        optimizer: "adam" (Kingma & Ba 2015) or "sgd" (momentum 0.9).
+        weight_decay: L2 penalty of the optimizer, on top of a model's prior.
+        decay: let the learning rate fall to zero over the run (half a cosine).
+        initial: "fresh" draws starting weights from the seed by the layers' own initialisation; "keep" starts from the
+            weights that the network has.
+    """
+
+    epochs: int | None = None
+    lr: float = 1e-3
+    batch_size: int = 128
+    optimizer: Literal["adam", "sgd"] = "adam"
+    weight_decay: float = 0.0
+    decay: bool = True
+    initial: Literal["fresh", "keep"] = "fresh"
+
+    def __post_init__(self) -> None:
+        check_training(self.epochs, self.lr, self.batch_size)
+        check_name("optimizer", self.optimizer, ["adam", "sgd"])
+        check_name("initial", self.initial, ["fresh", "keep"])
+        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}.", "It is a penalty.", "Give a number >= 0.")
+
+    def _run(
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+    ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
+        bnn = model if isinstance(model, BayesianNetwork) else None
+        source = model.net if bnn is not None else model
+        assert isinstance(source, nn.Module)
+        net = initialise(source, seed, "sgd") if self.initial == "fresh" else copy.deepcopy(source)
+        net.train().requires_grad_(True)
+        parameters = list(net.parameters())
+        x = dataset.x_train.to(parameters[0])
+        y = dataset.y_train.to(parameters[0]) if dataset.num_classes is None else dataset.y_train.to(parameters[0].device)
+
+        def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
+            value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
+            return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
+
+        kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
+        optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay)
+        epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10)
+        with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
+            run = minimise(
+                loss, parameters, optimizer, x, y, epochs, self.batch_size, self.decay, rng.generator(seed, "sgd"), "SGD"
+            )
+        weights = {name: parameter.detach()[None] for name, parameter in net.named_parameters()}
+        predictive = HeldDraws(net, weights, **self._common(likelihood, dataset))
+        return predictive, run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
+
+
+def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
+    """Raise `InputError` for settings under which no step could be taken."""
+    require(epochs is None or epochs >= 1, f"epochs is {epochs}.", "Training needs one at least.", "Give epochs >= 1, or None.")
+    require(math.isfinite(lr) and lr > 0, f"lr is {lr}.", "A step must go somewhere.", "Give a positive learning rate.")
+    require(batch_size >= 1, f"batch_size is {batch_size}.", "A batch holds one point at least.", "Give batch_size >= 1.")

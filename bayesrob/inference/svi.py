@@ -1,0 +1,143 @@
+"""Stochastic variational inference with a mean-field normal guide."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayesrob import rng
+from bayesrob.data import Dataset
+from bayesrob.errors import InputError, check_name
+from bayesrob.inference.base import Inference, require, require_bayesian
+from bayesrob.inference.optimise import minimise, num_epochs
+from bayesrob.inference.sgd import check_training
+from bayesrob.models import Likelihood
+from bayesrob.nets import initialise, sequence
+from bayesrob.nets.forward import Step
+from bayesrob.predictive import GaussianDraws
+from bayesrob.types import Batch, Weights
+
+__all__ = ["SVI", "kl_divergence", "local_outputs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SVI(Inference):
+    """Maximise the evidence lower bound over q(w) = prod_i N(w_i; loc_i, scale_i^2) (Blundell et al. 2015, Graves 2011).
+
+    ELBO = E_q log p(y | x, w) - KL(q || prior). The divergence is in closed form, the likelihood of a mini-batch is scaled
+    by N / B, and its expectation is estimated by one reparameterised draw a step. The model is the Pyro model; the
+    gradient is that of Pyro's TraceMeanField_ELBO in expectation.
+
+    Args:
+        epochs: passes over the data. None: as many as give 2,000 steps, at least 20.
+        lr: learning rate of Adam for means and log standard deviations alike.
+        batch_size: 128, the papers'.
+        estimator: "shared_draw": one draw of the weights for the whole batch, any network. "local": local
+            reparameterisation (Kingma, Salimans & Welling 2015), which draws every point's activations instead: less noise
+            a step, for stacks of linear layers (`mlp`).
+        decay: let the learning rate fall to zero over the run (half a cosine), so that the noise of the draws does not
+            stay in the means.
+        initial_scale: standard deviations at the start, in units of 1 / sqrt(fan in): small, so that the means can learn
+            before the noise covers them.
+        num_draws: draws that the Predictive makes when no number is given.
+    """
+
+    epochs: int | None = None
+    lr: float = 0.01
+    batch_size: int = 128
+    estimator: Literal["shared_draw", "local"] = "shared_draw"
+    decay: bool = True
+    initial_scale: float = 0.1
+    num_draws: int = 100
+
+    def __post_init__(self) -> None:
+        check_training(self.epochs, self.lr, self.batch_size)
+        check_name("estimator", self.estimator, ["shared_draw", "local"])
+        good = math.isfinite(self.initial_scale) and self.initial_scale > 0
+        require(good, f"initial_scale is {self.initial_scale}.", "It is a standard deviation.", "Give e.g. 0.1.")
+        require(self.num_draws >= 1, f"num_draws is {self.num_draws}.", "A prediction averages one at least.", "Give >= 1.")
+
+    def _run(
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+    ) -> tuple[GaussianDraws, list[str], dict[str, Any]]:
+        bnn = require_bayesian("SVI", model)
+        steps = sequence(bnn.net)
+        if self.estimator == "local" and steps is None:
+            raise InputError(
+                "estimator='local' with a network that is not a stack of linear layers.",
+                "Only their activations have a known normal distribution.",
+                "Use estimator='shared_draw'.",
+            )
+        net = initialise(bnn.net, seed, "svi")
+        loc = bnn.flatten(dict(net.named_parameters())).detach().requires_grad_()
+        start = {name: torch.full_like(p, _initial_scale(self.initial_scale, p)) for name, p in net.named_parameters()}
+        log_scale = bnn.flatten(start).log().detach().requires_grad_()
+        x = dataset.x_train.to(loc)
+        y = dataset.y_train.to(loc) if dataset.num_classes is None else dataset.y_train.to(loc.device)
+        noise = rng.generator(seed, "svi", "noise")
+
+        def normal(shape: torch.Size) -> Tensor:
+            return torch.randn(shape, generator=noise).to(loc)
+
+        def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
+            scale = log_scale.exp()
+            if self.estimator == "local":
+                assert steps is not None
+                outputs = local_outputs(steps, bnn.unflatten(loc), bnn.unflatten(scale), x_batch, normal)
+            else:
+                outputs = bnn.outputs(torch.addcmul(loc, scale, normal(loc.shape)), x_batch)
+            nll = -likelihood.total(outputs, y_batch) / len(x_batch)
+            return nll + kl_divergence(loc, log_scale, bnn.prior_scales) / len(x)
+
+        optimizer = torch.optim.Adam([loc, log_scale], lr=self.lr)
+        epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20)
+        run = minimise(
+            loss, [loc, log_scale], optimizer, x, y, epochs, self.batch_size, self.decay, rng.generator(seed, "svi"), "SVI"
+        )
+        predictive = GaussianDraws(
+            bnn.net,
+            bnn.unflatten(loc.detach()),
+            bnn.unflatten(log_scale.detach().exp()),
+            num_draws=self.num_draws,
+            seed=seed,
+            **self._common(likelihood, dataset),
+        )
+        # The loss is -ELBO / N.
+        return predictive, run.notes("SVI"), {"losses": run.losses, "steps": run.steps}
+
+
+def kl_divergence(loc: Tensor, log_scale: Tensor, prior_scales: Tensor) -> Float[Tensor, ""]:
+    """KL(N(loc, scale^2) || N(0, prior_scale^2)), summed over independent weights, a float64 scalar."""
+    log_ratio = log_scale - prior_scales.log()
+    per_weight = 0.5 * ((2 * log_ratio).exp() + (loc / prior_scales).square() - 1) - log_ratio
+    return per_weight.sum(dtype=torch.float64)
+
+
+def local_outputs(steps: list[Step], loc: Weights, scale: Weights, x: Batch, normal: Any) -> Tensor:
+    """Outputs under independent weight draws for every point: each linear layer's activations are drawn directly.
+
+    With inputs h, pre-activations are N(h loc' + b_loc, h^2 scale^2' + b_scale^2), independent over units and points
+    (Kingma, Salimans & Welling 2015, equation 6). `normal(shape)` draws standard normals.
+    """
+    for prefix, layer in steps:
+        if not isinstance(layer, nn.Linear):
+            x = layer(x)
+            continue
+        weight, bias = prefix + "weight", prefix + "bias"
+        b_loc, b_var = (None, None) if layer.bias is None else (loc[bias], scale[bias].square())
+        mean = nn.functional.linear(x, loc[weight], b_loc)
+        variance = nn.functional.linear(x.square(), scale[weight].square(), b_var)
+        # All-zero inputs without a bias have no variance, where the square root has no derivative.
+        x = torch.addcmul(mean, variance.clamp(min=1e-30).sqrt(), normal(mean.shape))
+    return x
+
+
+def _initial_scale(relative: float, parameter: Tensor) -> float:
+    return relative * (parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 1.0)
+
+
