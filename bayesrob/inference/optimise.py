@@ -14,9 +14,6 @@ from bayesrob.types import Batch, Labels
 
 __all__ = ["Minimised", "minimise", "num_epochs"]
 
-MIN_STEPS = 2000
-"""Steps below which a default run does not stop: an epoch of a small data set is only a few steps."""
-
 RECORDS = 200
 """Losses kept of a run."""
 
@@ -38,9 +35,9 @@ class Minimised:
         ]
 
 
-def num_epochs(epochs: int | None, num_data: int, batch_size: int, least: int) -> int:
-    """`epochs`, or by default enough for `MIN_STEPS` steps and at least `least` epochs."""
-    return epochs if epochs is not None else max(least, math.ceil(MIN_STEPS / math.ceil(num_data / batch_size)))
+def num_epochs(epochs: int | None, num_data: int, batch_size: int, least: int, min_steps: int) -> int:
+    """`epochs`, or by default `least` and more where these are under `min_steps` steps (small data: few steps an epoch)."""
+    return epochs if epochs is not None else max(least, math.ceil(min_steps / math.ceil(num_data / batch_size)))
 
 
 def minimise(

@@ -69,7 +69,7 @@ class SGD(Inference):
 
         kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
         optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay)
-        epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10)
+        epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
                 loss, parameters, optimizer, x, y, epochs, self.batch_size, self.decay, rng.generator(seed, "sgd"), "SGD"
