@@ -22,8 +22,23 @@ _NAMES = {
 __all__ = ["__version__", *_ROOMS, *_NAMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
-    from bayesrob import analysis, attacks, data, errors, evaluation, inference, models, nets, numerics, plots
-    from bayesrob import predictive, report, rng, types, weights
+    from bayesrob import (
+        analysis,
+        attacks,
+        data,
+        errors,
+        evaluation,
+        inference,
+        models,
+        nets,
+        numerics,
+        plots,
+        predictive,
+        report,
+        rng,
+        types,
+        weights,
+    )
     from bayesrob.data import Dataset
     from bayesrob.evaluation import evaluate, to_datatree
     from bayesrob.predictive import load

@@ -59,5 +59,7 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
     suggestion = f"Did you mean {near[0]!r}? " if near else ""
     raise UnknownNameError(
-        f"Unknown {kind} {name!r}.", "Only registered names can be looked up.", f"{suggestion}Known: {', '.join(known)}."
+        f"Unknown {kind} {name!r}.",
+        "Only registered names can be looked up.",
+        f"{suggestion}Known: {', '.join(known)}.",
     )

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 __all__ = ["bar"]
 
@@ -30,6 +31,7 @@ def bar(description: str, total: int) -> Iterator[Callable[..., None]]:
         task = progress.add_task(description, total=total, note="")
 
         def advance(steps: int = 1, note: str | None = None) -> None:
-            progress.update(task, advance=steps, **({} if note is None else {"note": note}))
+            fields: dict[str, Any] = {} if note is None else {"note": note}
+            progress.update(task, advance=steps, **fields)
 
         yield advance

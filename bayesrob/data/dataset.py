@@ -181,8 +181,7 @@ def _check_lengths(part: str, x: Tensor, y: Tensor) -> None:
 def _check_same(kind: str, train_field: str, train: Tensor, test_field: str, test: Tensor) -> None:
     if train.shape[1:] != test.shape[1:]:
         raise InputError(
-            f"One point of {train_field} has shape {tuple(train.shape[1:])}, one of {test_field} "
-            f"{tuple(test.shape[1:])}.",
+            f"One point of {train_field} has shape {tuple(train.shape[1:])}, one of {test_field} {tuple(test.shape[1:])}.",
             f"One network must take both, so the {kind} must agree.",
             "Reshape one of them.",
         )

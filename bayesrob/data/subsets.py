@@ -21,9 +21,7 @@ def check_count(field: str, count: object, available: int | None = None) -> int:
         number = 0
     if isinstance(count, bool) or number < 1 or (available is not None and number > available):
         span = "at least 1" if available is None else f"1 to {available}"
-        raise InputError(
-            f"{field} is {count!r}.", f"It must be a whole number, {span}.", f"Pass {field} in that range."
-        )
+        raise InputError(f"{field} is {count!r}.", f"It must be a whole number, {span}.", f"Pass {field} in that range.")
     return number
 
 

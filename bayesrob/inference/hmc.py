@@ -82,7 +82,10 @@ class HMC(Inference):
             "Give a positive number, or None to adapt.",
         )
         require(
-            0 < self.target_accept < 1, f"target_accept is {self.target_accept}.", "It is a probability.", "Give e.g. 0.8."
+            0 < self.target_accept < 1,
+            f"target_accept is {self.target_accept}.",
+            "It is a probability.",
+            "Give e.g. 0.8.",
         )
         require(0 <= self.step_jitter < 1, f"step_jitter is {self.step_jitter}.", "It is a fraction.", "Give e.g. 0.2.")
         require(
@@ -111,7 +114,9 @@ class HMC(Inference):
         stats: dict[str, np.ndarray] = {}
         with progress.bar("HMC", self.num_chains * (self.warmup + self.num_samples)) as advance:
             for chain in range(self.num_chains):
-                for name, values in self._chain(target, draws[:, chain], rng.generator(seed, "hmc", chain), seed, chain, advance).items():
+                for name, values in self._chain(
+                    target, draws[:, chain], rng.generator(seed, "hmc", chain), seed, chain, advance
+                ).items():
                     stats.setdefault(name, np.empty((self.num_chains, self.num_samples), values.dtype))[chain] = values
         weights = {name: tensor.contiguous() for name, tensor in bnn.unflatten(draws.flatten(0, 1)).items()}
         predictive = HeldDraws(bnn.net, weights, self.num_chains, stats, **self._common(likelihood, dataset))
@@ -209,7 +214,7 @@ def _notes(stats: dict[str, np.ndarray]) -> list[str]:
     stuck = np.flatnonzero(stats["accepted"].mean(axis=1) < 0.1)
     if len(stuck):
         notes.append(
-            f"HMC: chains {(stuck + 1).tolist()} accepted fewer than 10% of their proposals, so few of their draws differ: use a "
+            f"HMC: chains {(stuck + 1).tolist()} accepted fewer than 10% of their proposals: few of their draws differ. Use a "
             "smaller step_size, or None to adapt it."
         )
     return notes

@@ -30,8 +30,8 @@ class Minimised:
         if self.failed_at is None:
             return []
         return [
-            f"{method}: the loss became NaN or infinite at step {self.failed_at} of {self.steps}; the last finite weights were "
-            "kept. Use a smaller lr."
+            f"{method}: the loss became NaN or infinite at step {self.failed_at} of {self.steps}; the last finite "
+            "weights were kept. Use a smaller lr."
         ]
 
 

@@ -72,7 +72,16 @@ class SGD(Inference):
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
-                loss, parameters, optimizer, x, y, epochs, self.batch_size, self.decay, rng.generator(seed, "sgd"), "SGD"
+                loss,
+                parameters,
+                optimizer,
+                x,
+                y,
+                epochs,
+                self.batch_size,
+                self.decay,
+                rng.generator(seed, "sgd"),
+                "SGD",
             )
         weights = {name: parameter.detach()[None] for name, parameter in net.named_parameters()}
         predictive = HeldDraws(net, weights, **self._common(likelihood, dataset))
@@ -81,6 +90,11 @@ class SGD(Inference):
 
 def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
     """Raise `InputError` for settings under which no step could be taken."""
-    require(epochs is None or epochs >= 1, f"epochs is {epochs}.", "Training needs one at least.", "Give epochs >= 1, or None.")
+    require(
+        epochs is None or epochs >= 1,
+        f"epochs is {epochs}.",
+        "Training needs one at least.",
+        "Give epochs >= 1, or None.",
+    )
     require(math.isfinite(lr) and lr > 0, f"lr is {lr}.", "A step must go somewhere.", "Give a positive learning rate.")
     require(batch_size >= 1, f"batch_size is {batch_size}.", "A batch holds one point at least.", "Give batch_size >= 1.")

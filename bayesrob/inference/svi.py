@@ -109,7 +109,16 @@ class SVI(Inference):
         optimizer = torch.optim.Adam([loc, log_scale], lr=self.lr, betas=(0.9, 0.99))
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
         run = minimise(
-            loss, [loc, log_scale], optimizer, x, y, epochs, self.batch_size, self.decay, rng.generator(seed, "svi"), "SVI"
+            loss,
+            [loc, log_scale],
+            optimizer,
+            x,
+            y,
+            epochs,
+            self.batch_size,
+            self.decay,
+            rng.generator(seed, "svi"),
+            "SVI",
         )
         predictive = GaussianDraws(
             bnn.net,
@@ -151,5 +160,3 @@ def local_outputs(steps: list[Step], loc: Weights, scale: Weights, x: Batch, nor
 
 def _initial_scale(relative: float, parameter: Tensor) -> float:
     return relative * (parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 1.0)
-
-

@@ -52,7 +52,9 @@ class BayesianNetwork(nn.Module):
     ):
         super().__init__()
         if not isinstance(net, nn.Module):
-            raise InputError(f"net is a {type(net).__name__}.", "A Bayesian network is built on a module.", "Pass nets.mlp(...).")
+            raise InputError(
+                f"net is a {type(net).__name__}.", "A Bayesian network is built on a module.", "Pass nets.mlp(...)."
+            )
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()):
             raise InputError(
                 "The network has batch normalisation.",
@@ -94,7 +96,8 @@ class BayesianNetwork(nn.Module):
         weights = {}
         for name, shape in self._shapes.items():
             scale = like.new_tensor(self._site_scales[name])
-            prior = distributions.Normal(torch.zeros_like(scale), scale).expand(shape).to_event(len(shape))
+            normal: Any = distributions.Normal(torch.zeros_like(scale), scale)
+            prior = normal.expand(shape).to_event(len(shape))
             weights[name] = pyro.sample(name, prior)
         outputs = functional_call(self.net, weights, (x,))
         with pyro.plate("data", size=num_data or len(x), subsample=torch.arange(len(x), device=x.device)):

@@ -43,7 +43,12 @@ class Likelihood(abc.ABC):
 
     def spec(self) -> dict[str, Any]:
         """What `likelihood_from` needs to make this object again."""
-        return {"name": type(self).__name__.lower(), **dataclasses.asdict(self)}
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+    @property
+    def name(self) -> str:
+        """Its name in `LIKELIHOODS`."""
+        return type(self).__name__.lower()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +91,9 @@ class Normal(Likelihood):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.noise_scale) and self.noise_scale > 0):
             raise InputError(
-                f"noise_scale is {self.noise_scale}.", "It is a standard deviation.", "Give a positive number, e.g. 0.1."
+                f"noise_scale is {self.noise_scale}.",
+                "It is a standard deviation.",
+                "Give a positive number, e.g. 0.1.",
             )
 
     def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:

@@ -50,9 +50,7 @@ def forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tenso
     return x
 
 
-def draws_forward(
-    net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tensor, per_draw: bool = False
-) -> Tensor:
+def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tensor, per_draw: bool = False) -> Tensor:
     """Outputs `[draw, batch, out]` of `net` under weights with a leading `draw` axis.
 
     `x` is `[batch, *shape]`, seen by every draw alike, or with `per_draw` `[draw, batch, *shape]`, one batch for each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import nn
@@ -33,7 +34,7 @@ def mlp(
     sizes = [positive("in_features", in_features), *(positive("hidden", h) for h in hidden)]
     layers: list[nn.Module] = [nn.Flatten()]
     with rng.global_seed(seed, "nets", "mlp"):
-        for size_in, size_out in zip(sizes, sizes[1:], strict=False):
+        for size_in, size_out in itertools.pairwise(sizes):
             layers += [nn.Linear(size_in, size_out), activation_layer(activation)]
         layers.append(nn.Linear(sizes[-1], positive("out_features", out_features)))
     net = nn.Sequential(*layers)

@@ -49,5 +49,3 @@ def outputs_per_example(net: nn.Module, example: Tensor) -> int:
         for handle in handles:
             handle.remove()
     return max(count, 1)
-
-

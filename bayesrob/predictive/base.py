@@ -7,7 +7,7 @@ import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class Predictive(nn.Module, abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Self:
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Predictive:
         """The inverse of `contents`."""
 
     # ---- what everybody uses ------------------------------------------------------------------------------------------
@@ -157,7 +157,12 @@ class Predictive(nn.Module, abc.ABC):
         return gradient(lambda: self.functions(size, num_draws, seed), num_draws, x, y, found, self.likelihood)
 
     def objective_value(
-        self, x: Batch, y: Labels, objective: str = "expected_loss", num_draws: int | None = None, seed: int | None = None
+        self,
+        x: Batch,
+        y: Labels,
+        objective: str = "expected_loss",
+        num_draws: int | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """The averaged loss of each point, `[batch]`, whose gradient `input_gradient` is."""
         self.check_labels(x, y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,10 +65,12 @@ class FreshDraws(Predictive):
         info = {**self.info, "frozen": {"num_draws": num_draws, "seed": seed}}
         return HeldDraws(self.net, weights, **{**self._common(), "info": info})
 
-    def __getitem__(self, index: int | slice) -> Self:
+    def __getitem__(self, index: int | slice) -> FreshDraws:
         if not isinstance(index, slice) or index.start not in (None, 0) or index.step not in (None, 1):
             raise InputError(
-                f"[{index}] of fresh draws.", "They have no order: only their number can be chosen.", "freeze() them first."
+                f"[{index}] of fresh draws.",
+                "They have no order: only their number can be chosen.",
+                "freeze() them first.",
             )
         fewer = copy.copy(self)
         fewer._num_draws = check_num_draws(self._num_draws if index.stop is None else index.stop)
@@ -111,12 +113,12 @@ class GaussianDraws(FreshDraws):
         return tensors, {"num_draws": self.num_draws, "seed": self.seed}
 
     @classmethod
-    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Self:
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> GaussianDraws:
         groups = grouped(tensors, "loc", "scale", "buffers")
         net.load_state_dict(groups["buffers"], strict=False)
         return cls(net, groups["loc"], groups["scale"], **values, **common)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianDraws:
         super()._apply(fn, recurse)
         self.loc = {name: fn(tensor) for name, tensor in self.loc.items()}
         self.scale = {name: fn(tensor) for name, tensor in self.scale.items()}

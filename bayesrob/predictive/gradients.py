@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from bayesrob.types import Batch, Labels
 __all__ = ["DrawsFunction", "Stream", "gradient", "gradient_with_error"]
 
 
+@runtime_checkable
 class DrawsFunction(Protocol):
     """A few draws as one function: outputs `[chunk, batch, out]`."""
 
@@ -114,7 +115,11 @@ def gradient_with_error(
 
     def loss(f: DrawsFunction, xs: Tensor) -> Tensor:
         outputs = f(xs, per_draw=True)
-        return objective.per_draw(outputs, y, likelihood) if isinstance(objective, DrawMean) else -likelihood.log_prob(outputs, y)
+        return (
+            objective.per_draw(outputs, y, likelihood)
+            if isinstance(objective, DrawMean)
+            else -likelihood.log_prob(outputs, y)
+        )
 
     # Sums over draws of w, w g, w^2, w^2 g and w^2 g^2 with w_d = p_d (1 for a mean), relative to the largest p_d so far.
     powers = (1, 1, 2, 2, 2)

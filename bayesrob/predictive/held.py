@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +63,9 @@ class HeldDraws(Predictive):
         counts = {len(tensor) for tensor in weights.values()}
         if len(counts) != 1 or 0 in counts:
             raise InputError(
-                f"Weights with {sorted(counts)} draws.", "Every parameter needs the same number, one or more.", "Check them."
+                f"Weights with {sorted(counts)} draws.",
+                "Every parameter needs the same number, one or more.",
+                "Check them.",
             )
         self.weights = {name: tensor.detach() for name, tensor in weights.items()}
         self.num_chains = num_chains
@@ -102,9 +104,7 @@ class HeldDraws(Predictive):
         picked = {name: tensor[index] if step > 0 else tensor[where] for name, tensor in self.weights.items()}
         whole = start == 0 and step == 1 and stop % self.num_chains == 0
         stats = {name: values[:, : stop // self.num_chains] for name, values in self.sample_stats.items()}
-        return HeldDraws(
-            self.net, picked, self.num_chains if whole else 1, stats if whole else None, **self._common()
-        )
+        return HeldDraws(self.net, picked, self.num_chains if whole else 1, stats if whole else None, **self._common())
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"draws/{name}": tensor for name, tensor in self.weights.items()}
@@ -113,13 +113,13 @@ class HeldDraws(Predictive):
         return tensors, {"num_chains": self.num_chains}
 
     @classmethod
-    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Self:
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> HeldDraws:
         groups = grouped(tensors, "draws", "stats", "buffers")
         net.load_state_dict(groups["buffers"], strict=False)
         stats = {name: tensor.numpy() for name, tensor in groups["stats"].items()}
         return cls(net, groups["draws"], values["num_chains"], stats, **common)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HeldDraws:
         """Move the draws along with the module: `.to(device)`, `.double()`."""
         super()._apply(fn, recurse)
         self.weights = {name: fn(tensor) for name, tensor in self.weights.items()}

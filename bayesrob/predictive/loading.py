@@ -53,7 +53,9 @@ def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predicti
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{path} cannot be understood: {error!r}.", "Its description is damaged or of another version.", "Save again."
+            f"{path} cannot be understood: {error!r}.",
+            "Its description is damaged or of another version.",
+            "Save again.",
         ) from error
     saved = getattr(predictive, "weights", None) or getattr(predictive, "loc", {})
     draws = 1 if kind is HeldDraws else 0

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,9 @@ def from_modules(
     info = {"method": "modules", "num_modules": len(modules)}
     common: dict[str, Any] = {"bounds": bounds, "input_shape": input_shape, "out_features": num_classes, "info": info}
     if _alike(modules):
-        weights = {n: torch.stack([dict(m.named_parameters())[n] for m in modules]) for n, _ in modules[0].named_parameters()}
+        weights = {
+            n: torch.stack([dict(m.named_parameters())[n] for m in modules]) for n, _ in modules[0].named_parameters()
+        }
         if weights:
             return HeldDraws(modules[0], weights, **common)
     return ModuleDraws(modules, **common)
@@ -130,5 +132,5 @@ class ModuleDraws(Predictive):
         )
 
     @classmethod
-    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> Self:
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> ModuleDraws:
         raise CheckpointError("Wrapped modules are never saved.", "A file holds weights, never code.", "Use from_modules.")

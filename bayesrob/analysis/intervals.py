@@ -1,0 +1,46 @@
+"""Intervals for what a finite number of test points can say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from bayesrob.errors import InputError
+
+__all__ = ["LEVEL", "binomial_interval", "mean_interval"]
+
+LEVEL = 0.95
+"""Coverage of every interval unless another is asked for."""
+
+
+def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval for a proportion (Wilson 1927): inside [0, 1] and honest near both ends.
+
+    Args:
+        successes: of `trials` independent points. level: coverage.
+
+    Raises:
+        InputError: no trials, more successes than trials, or a level outside (0, 1).
+    """
+    _check_level(level)
+    if trials < 1 or not 0 <= successes <= trials:
+        raise InputError(f"{successes} successes in {trials} trials.", "That is no proportion.", "Check the counts.")
+    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Student's t interval for the mean of independent `values`; NaN, NaN of a single one."""
+    _check_level(level)
+    values = np.asarray(values, dtype=np.float64)
+    if values.size < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf(0.5 + level / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}.", "It is the probability that an interval covers.", "Give e.g. 0.95.")

@@ -1,0 +1,40 @@
+"""Sign noise: the baseline that every gradient attack must beat."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+
+from bayesrob.attacks.base import Attack, check_ball
+from bayesrob.attacks.geometry import clip, steepest
+from bayesrob.predictive import Predictive
+from bayesrob.types import Batch, Labels
+
+__all__ = ["Random"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Random(Attack):
+    """A perturbation without looking at the model: FGSM with a random sign (Carbone et al. 2020, section 5.2).
+
+    x + eps * s, each component of s -1 or +1 with equal probability; for l_2, eps times a random direction. Clipped to
+    the bounds. A gradient attack that does no better than this one has found no gradient to climb.
+
+    Args:
+        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
+    """
+
+    eps: float = 0.1
+    norm: Literal["l_inf", "l_2"] = "l_inf"
+
+    def __post_init__(self) -> None:
+        check_ball(self.eps, self.norm)
+
+    def perturb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
+        if self.norm == "l_inf":
+            direction = torch.randint(2, x.shape, generator=generator).to(x) * 2 - 1
+        else:
+            direction = steepest(torch.randn(x.shape, generator=generator).to(x), "l_2")
+        return clip(x + self.eps * direction, predictive.bounds)

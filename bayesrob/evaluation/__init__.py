@@ -1,0 +1,7 @@
+"""Predictive x attacks x data -> one labelled DataTree: the only bridge from torch to xarray; and results on disk."""
+
+from bayesrob.evaluation.datatree import to_datatree
+from bayesrob.evaluation.evaluate import evaluate
+from bayesrob.evaluation.results import Results
+
+__all__ = ["Results", "evaluate", "to_datatree"]

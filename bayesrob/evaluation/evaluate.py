@@ -1,0 +1,184 @@
+"""The robustness of one Predictive under several attacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from bayesrob import __version__, progress, rng
+from bayesrob.analysis import chain_diagnostics, robustness
+from bayesrob.analysis.intervals import LEVEL
+from bayesrob.attacks import FGSM, PGD, Attack, Random
+from bayesrob.attacks.geometry import norms
+from bayesrob.data import Dataset
+from bayesrob.errors import InputError
+from bayesrob.evaluation.datatree import log_likelihood, record, sample_stats
+from bayesrob.numerics import slices
+from bayesrob.predictive import HeldDraws, Predictive
+from bayesrob.types import Batch, Labels
+
+__all__ = ["evaluate"]
+
+GRADIENTS = ("expected_loss", "predictive_loss")
+IMAGES = 10
+
+
+def evaluate(
+    predictive: Predictive,
+    dataset: Dataset,
+    attacks: Mapping[str, Attack] | None = None,
+    num_points: int | None = 500,
+    seed: int = 0,
+    num_draws: int | None = None,
+    batch_size: int = 250,
+    level: float = LEVEL,
+) -> xr.DataTree:
+    """Attack the posterior predictive at test points and score it, with everything needed to check the score.
+
+    Predictives drawn fresh are scored on draws that no attack has seen; held draws are attacked and scored on the same.
+    Nothing is dropped: points that are wrong before the attack count, as what the attack makes of them.
+
+    Args:
+        predictive: a classifier. dataset: its test points are used.
+        attacks: by the name that the result gives them. None: random signs, FGSM and PGD, each with its defaults.
+        num_points: how many test points, a subset drawn from `seed`; None, or more than there are: all.
+        seed: fixes points, attacks and scoring draws.
+        num_draws: draws for scoring and gradients; None: the predictive's own number.
+        batch_size: points attacked at once.
+        level: coverage of the intervals.
+
+    Returns:
+        DataTree with groups `robustness` (see `analysis.robustness`), `points` (labels, log probabilities clean and
+        attacked, size of each perturbation), `gradients` (norm of the averaged input gradient, its Monte Carlo standard
+        error and the fraction of components that are exactly zero), `examples` (the first inputs, clean and attacked)
+        and, for chains, `sample_stats` and `diagnostics`. Attributes hold settings, seeds and versions as JSON.
+
+    Raises:
+        InputError: a regression model, an attack that is none, test points that do not fit the predictive: before any work.
+    """
+    attacks = {"random": Random(), "fgsm": FGSM(), "pgd": PGD()} if attacks is None else dict(attacks)
+    _check(predictive, attacks, num_points)
+    index, x, y = _points(dataset, num_points, seed)
+    predictive.check_inputs(x)
+    predictive.check_labels(x, y)
+    score_seed = rng.derive(seed, "evaluate", "score")
+    batches = list(slices(len(x), batch_size))
+
+    def predict(inputs: Batch) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([predictive(inputs[part], num_draws, score_seed).cpu() for part in batches])
+
+    attacked: dict[str, Tensor] = {}
+    with progress.bar("attacking", len(attacks) * len(batches)) as advance:
+        for name, attack in attacks.items():
+            parts = []
+            for i, part in enumerate(batches):
+                parts.append(attack(predictive, x[part], y[part], seed=rng.derive(seed, "evaluate", "attack", name, i)))
+                advance(1, note=name)
+            attacked[name] = torch.cat(parts)
+
+    point, names = {"point": index.numpy()}, {"attack": list(attacks)}
+    labels = xr.DataArray(y.numpy(), dims="point", coords=point)
+    clean = xr.DataArray(predict(x).numpy(), dims=("point", "class"), coords=point)
+    adversarial = xr.DataArray(
+        torch.stack([predict(z) for z in attacked.values()]).numpy() if attacks else np.empty((0, *clean.shape)),
+        dims=("attack", "point", "class"),
+        coords={**point, **names},
+    )
+    points = xr.Dataset({"label": labels, "log_probability": clean, "adversarial_log_probability": adversarial})
+    for norm in ("l_inf", "l_2"):
+        sizes = [norms(z.cpu() - x.cpu(), norm).numpy() for z in attacked.values()]
+        points[f"perturbation_{norm}"] = (("attack", "point"), np.array(sizes).reshape(len(attacks), len(x)))
+    groups = {
+        "robustness": robustness(clean, adversarial, labels, level),
+        "points": points,
+        "gradients": _gradients(predictive, x, y, index, num_draws, seed, batches),
+        "examples": _examples(x, attacked, index),
+    }
+    stats = sample_stats(predictive)
+    if stats is not None and isinstance(predictive, HeldDraws):
+        groups["sample_stats"] = stats
+        groups["diagnostics"] = chain_diagnostics(log_likelihood(predictive, x, y).assign_coords(point=index.numpy()), stats)
+    tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
+    protocol = {
+        "dataset": dataset.name,
+        "num_points": len(x),
+        "num_draws": predictive.num_draws if num_draws is None else num_draws,
+        "scored_on": "the draws attacked" if isinstance(predictive, HeldDraws) else "fresh draws that no attack has seen",
+        "seed": seed,
+        "versions": {"bayesrob": __version__, "torch": torch.__version__, "xarray": xr.__version__},
+    }
+    settings = {name: attack.settings() for name, attack in attacks.items()}
+    tree.attrs.update(record(predictive), attacks=json.dumps(settings), protocol=json.dumps(protocol))
+    return tree
+
+
+def _check(predictive: Predictive, attacks: Mapping[str, Attack], num_points: int | None) -> None:
+    if not isinstance(predictive, Predictive):
+        raise InputError(
+            f"evaluate got a {type(predictive).__name__}.",
+            "It scores a Predictive.",
+            "Wrap networks: predictive.from_modules.",
+        )
+    if predictive.likelihood.name != "categorical":
+        raise InputError(
+            "The predictive is a regression.", "Accuracy needs classes.", "Call attacks and objective_value directly."
+        )
+    for name, attack in attacks.items():
+        if not isinstance(attack, Attack):
+            raise InputError(
+                f"The attack {name!r} is a {type(attack).__name__}.", "It must be one.", "Pass e.g. PGD(eps=0.1)."
+            )
+    if num_points is not None and num_points < 1:
+        raise InputError(f"num_points is {num_points}.", "A score needs one point at least.", "Give num_points >= 1.")
+
+
+def _points(dataset: Dataset, num_points: int | None, seed: int) -> tuple[Tensor, Batch, Labels]:
+    """Which test points, in the order of the test set: a seeded subset, for a test set may be sorted by class."""
+    available = len(dataset.x_test)
+    order = torch.randperm(available, generator=rng.generator(seed, "evaluate", "points"))
+    index = order[: available if num_points is None else num_points].sort().values
+    return index, dataset.x_test[index], dataset.y_test[index]
+
+
+def _gradients(
+    predictive: Predictive, x: Batch, y: Labels, index: Tensor, num_draws: int | None, seed: int, batches: list[slice]
+) -> xr.Dataset:
+    """Is the averaged gradient vanishing, or lost in noise?"""
+    draw_seed = rng.derive(seed, "evaluate", "gradients")
+    names = ("norm", "standard_error", "zero_fraction")
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for objective in GRADIENTS:
+        parts: dict[str, list[Tensor]] = {name: [] for name in names}
+        for part in batches:
+            gradient, error = predictive.input_gradient(
+                x[part], y[part], objective, num_draws, draw_seed, standard_error=True
+            )
+            parts["norm"].append(norms(gradient, "l_2").cpu())
+            parts["standard_error"].append(norms(error, "l_2").cpu())
+            parts["zero_fraction"].append((gradient == 0).flatten(1).float().mean(1).cpu())
+        for name in names:
+            rows[name].append(torch.cat(parts[name]).numpy())
+    return xr.Dataset(
+        {name: (("objective", "point"), np.array(rows[name])) for name in names},
+        coords={"objective": list(GRADIENTS), "point": index.numpy()},
+        attrs={
+            "norm": "l_2 over the components of one input",
+            "standard_error": "Monte Carlo, draws taken as independent",
+        },
+    )
+
+
+def _examples(x: Batch, attacked: Mapping[str, Tensor], index: Tensor) -> xr.Dataset:
+    axes = tuple(f"axis_{i}" for i in range(x.ndim - 1))
+    examples = xr.Dataset({"clean": (("point", *axes), x[:IMAGES].cpu().numpy())}, coords={"point": index[:IMAGES].numpy()})
+    if attacked:
+        stacked = np.stack([z[:IMAGES].cpu().numpy() for z in attacked.values()])
+        examples["adversarial"] = (("attack", "point", *axes), stacked)
+        examples = examples.assign_coords(attack=list(attacked))
+    return examples
