@@ -6,14 +6,17 @@ Axis names: `draw` draws of the weights, `batch` data points, `cls` classes (or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Batch", "Bounds", "DrawLogits", "Labels", "Outputs", "Weights"]
+from bayesrob.errors import InputError
 
-Bounds = tuple[float, float]
+__all__ = ["Batch", "Bounds", "DrawLogits", "Labels", "Outputs", "Weights", "checked_bounds"]
+
+Bounds = tuple[float | int, float | int]
 """Smallest and largest value an input component may take, `(lo, hi)`; images are in `(0.0, 1.0)`."""
 
 Weights = Mapping[str, Tensor]
@@ -23,3 +26,22 @@ Batch = Float[Tensor, "batch *shape"]
 Labels = Int[Tensor, " batch"] | Float[Tensor, "batch cls"]
 Outputs = Float[Tensor, "batch cls"]
 DrawLogits = Float[Tensor, "draw batch cls"]
+
+
+def checked_bounds(bounds: object) -> Bounds:
+    """`bounds` as a pair of floats with lo < hi, or `InputError`."""
+    try:
+        lo, hi = (float(bound) for bound in bounds)  # pyright: ignore[reportGeneralTypeIssues]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"bounds is {bounds!r}.",
+            "It must be a pair of numbers (lo, hi), or None.",
+            "Pass bounds=(0, 1) for images.",
+        ) from None
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+        raise InputError(
+            f"bounds is ({lo:g}, {hi:g}).",
+            "Attacks clip to it, so both must be finite and the first smaller.",
+            "Pass (lo, hi) with lo < hi, or None if any value is meaningful.",
+        )
+    return lo, hi

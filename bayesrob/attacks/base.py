@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bayesrob import rng
 from bayesrob.attacks.geometry import NORMS
@@ -22,7 +23,7 @@ __all__ = ["Attack"]
 class Attack(abc.ABC):
     """Perturb inputs so that the posterior predictive no longer gives the labels; fields are the attack's settings."""
 
-    def __call__(self, predictive: Predictive, x: Batch, y: Labels, seed: int = 0) -> Batch:
+    def __call__(self, predictive: Predictive, x: Tensor, y: Tensor, seed: int = 0) -> Batch:
         """Adversarial versions of `x`, `[batch, *shape]`.
 
         Args:

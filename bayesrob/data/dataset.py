@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bayesrob.errors import InputError
-from bayesrob.types import Batch, Bounds, Labels
+from bayesrob.types import Bounds, checked_bounds
 
 __all__ = ["Dataset"]
 
@@ -37,16 +37,16 @@ class Dataset:
     """
 
     name: str
-    x_train: Batch
-    y_train: Labels
-    x_test: Batch
-    y_test: Labels
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
     bounds: Bounds | None
     num_classes: int | None
 
     def __post_init__(self) -> None:
         if self.bounds is not None:
-            object.__setattr__(self, "bounds", _checked_bounds(self.bounds))
+            object.__setattr__(self, "bounds", checked_bounds(self.bounds))
         for part, x, y in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
             _check_inputs(f"x_{part}", x, self.bounds)
             if self.num_classes is None:
@@ -71,24 +71,6 @@ class Dataset:
         target = f"{self.out_features} outputs" if self.num_classes is None else f"{self.num_classes} classes"
         sizes = f"{len(self.x_train)} train, {len(self.x_test)} test"
         return f"Dataset({self.name!r}: {sizes}, shape {self.shape}, {target}, bounds {self.bounds})"
-
-
-def _checked_bounds(bounds: object) -> Bounds:
-    try:
-        lo, hi = (float(bound) for bound in bounds)  # pyright: ignore[reportGeneralTypeIssues]
-    except (TypeError, ValueError):
-        raise InputError(
-            f"bounds is {bounds!r}.",
-            "It must be a pair of numbers (lo, hi), or None.",
-            "Pass bounds=(0, 1) for images.",
-        ) from None
-    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
-        raise InputError(
-            f"bounds is ({lo:g}, {hi:g}).",
-            "Attacks clip to it, so both must be finite and the first smaller.",
-            "Pass (lo, hi) with lo < hi, or None if any value is meaningful.",
-        )
-    return lo, hi
 
 
 def _check_inputs(field: str, x: object, bounds: Bounds | None) -> None:

@@ -208,8 +208,8 @@ def _notes(stats: dict[str, np.ndarray]) -> list[str]:
     divergent = int(stats["diverging"].sum())
     if divergent:
         notes.append(
-            f"HMC: {divergent} of {stats['diverging'].size} trajectories diverged. The posterior is not explored where they "
-            "did: use a smaller step_size, or None to adapt it."
+            f"HMC: {divergent} of {stats['diverging'].size} trajectories diverged: part of the posterior is out of reach. "
+            "Use a smaller step_size, or None to adapt it."
         )
     stuck = np.flatnonzero(stats["accepted"].mean(axis=1) < 0.1)
     if len(stuck):

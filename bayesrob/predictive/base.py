@@ -1,4 +1,7 @@
-"""The one interface: a distribution over functions, whatever made its draws."""
+"""The one interface: a distribution over functions, whatever made its draws.
+
+Arguments that a method checks itself are annotated `Tensor`; behind the checks, shapes are part of the types.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from bayesrob.models import Categorical, Likelihood
 from bayesrob.numerics import chunk_size, outputs_per_example
 from bayesrob.predictive.gradients import DrawsFunction, gradient, gradient_with_error
 from bayesrob.predictive.objectives import objective as find_objective
-from bayesrob.types import Batch, Bounds, DrawLogits, Labels, Outputs
+from bayesrob.types import Batch, Bounds, DrawLogits, Outputs, checked_bounds
 
 __all__ = ["Predictive"]
 
@@ -50,7 +53,7 @@ class Predictive(nn.Module, abc.ABC):
         super().__init__()
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
         self.likelihood = Categorical() if likelihood is None else likelihood
-        self.bounds = bounds
+        self.bounds = None if bounds is None else checked_bounds(bounds)
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.info: dict[str, Any] = dict(info or {})
         self.out_features = (getattr(net, "spec", None) or {}).get("out_features", out_features)
@@ -90,7 +93,7 @@ class Predictive(nn.Module, abc.ABC):
 
     # ---- what everybody uses ------------------------------------------------------------------------------------------
 
-    def logits(self, x: Batch, num_draws: int | None = None, seed: int | None = None) -> DrawLogits:
+    def logits(self, x: Tensor, num_draws: int | None = None, seed: int | None = None) -> DrawLogits:
         """The network's outputs under every draw, `[draw, batch, class]`, differentiable in `x`.
 
         Args:
@@ -102,7 +105,7 @@ class Predictive(nn.Module, abc.ABC):
         num_draws, seed = self.resolve(num_draws, seed)
         return torch.cat([f(x) for f in self.functions(self.chunk(x), num_draws, seed)])
 
-    def forward(self, x: Batch, num_draws: int | None = None, seed: int | None = None) -> Outputs:
+    def forward(self, x: Tensor, num_draws: int | None = None, seed: int | None = None) -> Outputs:
         """Log posterior predictive probabilities `[batch, class]` (for regression the posterior mean `[batch, out]`).
 
         Differentiable in `x`; rows of the exponential sum to one, so softmax of it changes nothing.
@@ -111,20 +114,20 @@ class Predictive(nn.Module, abc.ABC):
 
     @overload
     def input_gradient(
-        self, x: Batch, y: Labels, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
+        self, x: Tensor, y: Tensor, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
         standard_error: Literal[False] = ...,
     ) -> Batch: ...  # fmt: skip
 
     @overload
     def input_gradient(
-        self, x: Batch, y: Labels, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
+        self, x: Tensor, y: Tensor, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
         *, standard_error: Literal[True],
     ) -> tuple[Batch, Batch]: ...  # fmt: skip
 
     def input_gradient(
         self,
-        x: Batch,
-        y: Labels,
+        x: Tensor,
+        y: Tensor,
         objective: str = "expected_loss",
         num_draws: int | None = None,
         seed: int | None = None,
@@ -158,8 +161,8 @@ class Predictive(nn.Module, abc.ABC):
 
     def objective_value(
         self,
-        x: Batch,
-        y: Labels,
+        x: Tensor,
+        y: Tensor,
         objective: str = "expected_loss",
         num_draws: int | None = None,
         seed: int | None = None,
@@ -188,14 +191,14 @@ class Predictive(nn.Module, abc.ABC):
 
     # ---- helpers ------------------------------------------------------------------------------------------------------
 
-    def chunk(self, x: Batch, extra: int = 0) -> int:
+    def chunk(self, x: Tensor, extra: int = 0) -> int:
         """How many draws to run at once on `x`; `extra` counts further values kept for each draw and point."""
         if self._outputs_per_example is None:
             self._outputs_per_example = outputs_per_example(self.net, x[:1])
         # A layer's values are kept for the backward pass, which makes as many again.
         return chunk_size(self.num_draws, x.element_size() * len(x) * (2 * self._outputs_per_example + extra))
 
-    def check_inputs(self, x: Batch) -> None:
+    def check_inputs(self, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of finite inputs within `bounds`: for the start of long work."""
         x = self._checked(x)
         if not bool(x.isfinite().all()):
@@ -210,7 +213,7 @@ class Predictive(nn.Module, abc.ABC):
                     "Scale the inputs as the training data were, or set other bounds.",
                 )
 
-    def check_labels(self, x: Batch, y: Labels) -> None:
+    def check_labels(self, x: Tensor, y: Tensor) -> None:
         """Raise `InputError` unless `y` holds one valid label for every point of `x`."""
         if not isinstance(y, Tensor):
             raise InputError(f"Labels are a {type(y).__name__}.", "A tensor is needed.", "Use torch.as_tensor(y).")
@@ -218,7 +221,7 @@ class Predictive(nn.Module, abc.ABC):
             raise InputError(f"{len(x)} inputs but {len(y)} labels.", "Each input needs its own.", "Check the batch.")
         self.likelihood.check_labels(y, self.out_features)
 
-    def _checked(self, x: Batch) -> Batch:
+    def _checked(self, x: Tensor) -> Batch:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise InputError(f"Inputs are {kind}.", "A floating-point tensor is needed.", "Use torch.as_tensor(x).float().")

@@ -60,9 +60,7 @@ def test_later_changes_of_the_arrays_do_nothing():
 @pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])
 def test_unscaled_images_are_refused(convert):
     images = convert(np.arange(48, dtype=np.uint8).reshape(3, 1, 4, 4))
-    with pytest.raises(
-        InputError, match=r"x_train is of type uint8 with values from 0 to 47.*Scale images to \[0, 1\]"
-    ):
+    with pytest.raises(InputError, match=r"x_train is of type uint8 with values from 0 to 47.*Scale images to \[0, 1\]"):
         from_arrays(images, Y, images, Y)
 
 

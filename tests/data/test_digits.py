@@ -11,9 +11,7 @@ from bayesrob.errors import InputError
 
 def rows(*parts):
     """Images with their label, as a sorted list: the same set of digits gives the same list."""
-    return sorted(
-        (*x.flatten().tolist(), int(y)) for images, labels in parts for x, y in zip(images, labels, strict=True)
-    )
+    return sorted((*x.flatten().tolist(), int(y)) for images, labels in parts for x, y in zip(images, labels, strict=True))
 
 
 def test_whole_set_is_sklearns_divided_by_16():
@@ -55,9 +53,7 @@ def test_balanced(n_train, n_test):
 def test_every_digit_can_be_used_and_none_twice(n_train, n_test):
     data = load("digits", n_train=n_train, n_test=n_test)
     counts = np.bincount(load_digits().target)
-    assert (torch.bincount(data.y_train, minlength=10) + torch.bincount(data.y_test, minlength=10)).tolist() == list(
-        counts
-    )
+    assert (torch.bincount(data.y_train, minlength=10) + torch.bincount(data.y_test, minlength=10)).tolist() == list(counts)
 
 
 def test_refuses():

@@ -44,9 +44,7 @@ def test_unknown_names_suggest_the_nearest():
 
 
 def test_unknown_parameters_list_the_accepted_ones():
-    with pytest.raises(
-        InputError, match=r"'half_moons' has no parameter 'nois'.*accepts: n_train, n_test, seed, noise"
-    ):
+    with pytest.raises(InputError, match=r"'half_moons' has no parameter 'nois'.*accepts: n_train, n_test, seed, noise"):
         load("half_moons", nois=0.2)
 
 
