@@ -56,7 +56,8 @@ def evaluate(
         DataTree with groups `robustness` (see `analysis.robustness`), `points` (labels, log probabilities clean and
         attacked, size of each perturbation), `gradients` (norm of the averaged input gradient, its Monte Carlo standard
         error and the fraction of components that are exactly zero), `examples` (the first inputs, clean and attacked)
-        and, for chains, `sample_stats` and `diagnostics`. Attributes hold settings, seeds and versions as JSON.
+        and, for chains, `sample_stats`, `log_likelihood` (of each draw at these points) and `diagnostics`. Attributes
+        hold settings, seeds and versions as JSON.
 
     Raises:
         InputError: a regression model, an attack that is none, test points that do not fit the predictive: before any work.
@@ -103,7 +104,9 @@ def evaluate(
     stats = sample_stats(predictive)
     if stats is not None and isinstance(predictive, HeldDraws):
         groups["sample_stats"] = stats
-        groups["diagnostics"] = chain_diagnostics(log_likelihood(predictive, x, y).assign_coords(point=index.numpy()), stats)
+        likelihood = log_likelihood(predictive, x, y).assign_coords(point=index.numpy())
+        groups["log_likelihood"] = xr.Dataset({"obs": likelihood})
+        groups["diagnostics"] = chain_diagnostics(likelihood, stats)
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
     protocol = {
         "dataset": dataset.name,

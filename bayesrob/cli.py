@@ -1,0 +1,99 @@
+"""Command line: list studies, run one, render its report."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import cyclopts
+
+from bayesrob import __version__
+from bayesrob.errors import BayesrobError, check_name
+
+__all__ = ["app", "main", "study_files"]
+
+app = cyclopts.App(
+    name="bayesrob", version=__version__, help="How robust is this posterior, and would the number survive scrutiny?"
+)
+
+_ANY = cyclopts.Parameter(allow_leading_hyphen=True, show=False)
+
+
+def study_files() -> dict[str, Path]:
+    """Studies by name (without their number): of the installed wheel, or of the clone that this package lies in."""
+    package = Path(__file__).parent
+    folder = package / "_studies"
+    if not folder.is_dir():
+        folder = package.parent / "studies"
+    return {path.stem.partition("_")[2]: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"bayesrob_study_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@app.command
+def studies() -> None:
+    """List the studies: one for each figure or table of the papers."""
+    for name, path in study_files().items():
+        summary = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
+        print(f"{name:24} {summary[0] if summary else ''}")
+
+
+@app.command(help_flags=[])
+def run(name: Annotated[str, _ANY] = "--help", *arguments: Annotated[str, _ANY]) -> None:
+    """Run a study: bayesrob run NAME [--scale smoke|small|paper] [--out DIR] [--seed 0]; `run NAME --help` says more.
+
+    Parameters
+    ----------
+    name
+        As `bayesrob studies` lists it, with or without its number.
+    arguments
+        The study's own.
+    """
+    files = study_files()
+    if name in ("--help", "-h"):
+        app["run"].help_print(console=None)
+        studies()
+        return
+    known = {**files, **{path.stem: path for path in files.values()}}
+    module = _load(known[check_name("study", name, known)])
+    study = cyclopts.App(name=f"bayesrob run {name}", help=module.__doc__, default_command=module.main)
+    study(arguments)
+
+
+@app.command
+def report(folder: Path) -> None:
+    """Render a results folder as one self-contained page, DIR/report.html.
+
+    Parameters
+    ----------
+    folder
+        What a study wrote with --out.
+    """
+    from bayesrob.report import render
+
+    print(render(folder))
+
+
+def main() -> None:
+    """Entry point of the `bayesrob` command: errors of ours end in one readable message, not in a traceback."""
+    try:
+        app()
+    except BayesrobError as error:
+        print(f"bayesrob: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

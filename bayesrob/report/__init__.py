@@ -1,0 +1,5 @@
+"""A results folder -> one HTML page."""
+
+from bayesrob.report.render import render
+
+__all__ = ["render"]

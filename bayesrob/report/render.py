@@ -1,0 +1,94 @@
+"""One self-contained page from a results folder: what was found, how, and what to distrust."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import xarray as xr
+
+from bayesrob.errors import CheckpointError
+from bayesrob.evaluation.results import read_manifest
+
+__all__ = ["render"]
+
+
+def render(folder: str | os.PathLike[str]) -> Path:
+    """Write `report.html` into `folder` and return its path.
+
+    The page holds everything itself (figures as data, no script, no network), so it can be sent by mail.
+
+    Raises:
+        CheckpointError: no results in the folder, or one of its files is missing.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    files = [entry["file"] for kind in ("figures", "tables", "trees") for entry in manifest[kind].values()]
+    missing = [file for file in files if not (folder / file).exists()]
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(missing)}.", "The manifest names them.", "Run the study again, or restore the files."
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bayesrob.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template("template.html").render(
+        manifest=manifest,
+        tables={name: _table(folder, entry) for name, entry in manifest["tables"].items()},
+        figures={name: _figure(folder, entry) for name, entry in manifest["figures"].items()},
+        trees={name: _tree(folder, entry) for name, entry in manifest["trees"].items()},
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _table(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
+    table = pd.read_csv(folder / entry["file"], dtype=str, keep_default_na=False)
+    return {**entry, "columns": list(table.columns), "rows": table.to_numpy().tolist()}
+
+
+def _figure(folder: Path, entry: dict[str, str]) -> dict[str, str]:
+    data = base64.b64encode((folder / entry["file"]).read_bytes()).decode()
+    return {**entry, "source": f"data:image/png;base64,{data}"}
+
+
+def _tree(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
+    with xr.open_datatree(folder / entry["file"], engine="h5netcdf") as tree:
+        records = {name: json.loads(value) for name, value in tree.attrs.items() if str(value).startswith("{")}
+        groups = list(tree.children)
+        flags = _flags(tree)
+    records.get("predictive", {}).pop("losses", None)
+    return {**entry, "records": {k: json.dumps(v, indent=1) for k, v in records.items()}, "groups": groups, "flags": flags}
+
+
+def _flags(tree: xr.DataTree) -> list[tuple[bool, str]]:
+    """Each diagnostic in words, and whether it is as it should be."""
+    if "diagnostics" not in tree.children:
+        return []
+    found = tree["diagnostics"].to_dataset()
+    rhat, ess = float(found["rhat_max"]), float(found["ess_bulk_min"])
+    good_rhat, good_ess = found.attrs["rhat_threshold"], found.attrs["ess_threshold"]
+    flags = [
+        (
+            rhat <= good_rhat,
+            f"largest R-hat of the log predictive over test points {rhat:.3f} (should be at most {good_rhat})",
+        ),
+        (ess >= good_ess, f"smallest bulk ESS {ess:.0f} (should be at least {good_ess:.0f})"),
+    ]
+    if "divergences" in found:
+        count = int(found["divergences"].sum())
+        flags.append((count == 0, f"{count} divergent trajectories"))
+    if "acceptance_rate" in found:
+        rates = ", ".join(f"{rate:.2f}" for rate in found["acceptance_rate"].values)
+        flags.append((bool((found["acceptance_rate"] > 0.5).all()), f"acceptance by chain {rates}"))
+    if "distinct_draws" in found:
+        distinct = found["distinct_draws"].values.tolist()
+        draws = tree["sample_stats"].sizes["draw"]
+        flags.append((min(distinct) > draws / 2, f"distinct draws by chain {distinct} of {draws}"))
+    return flags
