@@ -14,7 +14,7 @@ import cyclopts
 from bayesrob import __version__
 from bayesrob.errors import BayesrobError, check_name
 
-__all__ = ["app", "main", "study_files"]
+__all__ = ["app", "load_study", "main", "study_files"]
 
 app = cyclopts.App(
     name="bayesrob", version=__version__, help="How robust is this posterior, and would the number survive scrutiny?"
@@ -32,7 +32,8 @@ def study_files() -> dict[str, Path]:
     return {path.stem.partition("_")[2]: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
 
 
-def _load(path: Path) -> ModuleType:
+def load_study(path: Path) -> ModuleType:
+    """A study as a module; its `main` is what the command line calls."""
     spec = importlib.util.spec_from_file_location(f"bayesrob_study_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -67,7 +68,7 @@ def run(name: Annotated[str, _ANY] = "--help", *arguments: Annotated[str, _ANY])
         studies()
         return
     known = {**files, **{path.stem: path for path in files.values()}}
-    module = _load(known[check_name("study", name, known)])
+    module = load_study(known[check_name("study", name, known)])
     study = cyclopts.App(name=f"bayesrob run {name}", help=module.__doc__, default_command=module.main)
     study(arguments)
 

@@ -31,9 +31,10 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], descripti
         CheckpointError: `path` exists and is not a checkpoint folder (nothing of the user's is ever overwritten).
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and ((path / _DESCRIPTION).exists() or not any(path.iterdir()))):
+    ours = {_TENSORS, _DESCRIPTION}
+    if path.exists() and not (path.is_dir() and {file.name for file in path.iterdir()} <= ours):
         raise CheckpointError(
-            f"{path} exists and is not a saved predictive.", "Saving would overwrite it.", "Choose another path."
+            f"{path} exists and is not (only) a saved predictive.", "Saving would overwrite it.", "Choose another path."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

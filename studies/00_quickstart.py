@@ -50,7 +50,7 @@ def setting(data: str, scale: Scale) -> Setting:
     return Setting(2000, (64,), 500, hmc)
 
 
-def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, data: str = "digits", eps: float = 0.1) -> Path:
+def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, data: str = "digits", eps: float = 0.1) -> None:
     """Train, attack, report.
 
     Parameters
@@ -105,7 +105,6 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, data
     print(pd.read_csv(out / "accuracy.csv").to_string(index=False))
     report = render(results.finish())
     print(f"report: {report}")
-    return out
 
 
 ACCURACY = "Accuracy on the test points, with 95% Wilson intervals; all points count, also those wrong before the attack."

@@ -6,10 +6,7 @@ They are the ones behind the checks of bad input. In front of them, a wrong type
 import jaxtyping
 
 SHAPED = [
-    "bayesrob.attacks.fgsm",
     "bayesrob.attacks.geometry",
-    "bayesrob.attacks.pgd",
-    "bayesrob.attacks.random",
     "bayesrob.inference.leapfrog",
     "bayesrob.inference.svi",
     "bayesrob.models.flat",

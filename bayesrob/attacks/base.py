@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bayesrob import rng
 from bayesrob.attacks.geometry import NORMS
-from bayesrob.errors import InputError, check_name
+from bayesrob.errors import BayesrobError, InputError, check_name
 from bayesrob.predictive import OBJECTIVES, Predictive
 from bayesrob.types import Batch, Labels
 
@@ -33,6 +33,7 @@ class Attack(abc.ABC):
 
         Raises:
             InputError: shapes, labels or values that do not fit, before any work.
+            BayesrobError: the attack ran into gradients that are not finite.
         """
         if not isinstance(predictive, Predictive):
             raise InputError(
@@ -46,7 +47,15 @@ class Attack(abc.ABC):
         if len(x) == 0:
             return x.clone()
         with torch.no_grad():
-            return self.perturb(predictive, x.detach(), y, generator)
+            attacked = self.perturb(predictive, x.detach(), y, generator)
+        lost = int((~attacked.isfinite()).flatten(1).any(1).sum())
+        if lost:
+            raise BayesrobError(
+                f"{type(self).__name__} ended at NaN or infinity for {lost} of {len(x)} points.",
+                "The model's gradient is not finite there; calling these points robust would be wrong.",
+                "Check the weights and logits for overflow.",
+            )
+        return attacked
 
     @abc.abstractmethod
     def perturb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:

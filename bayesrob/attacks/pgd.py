@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import torch
@@ -56,7 +57,7 @@ class PGD(Attack):
                 raise InputError(
                     f"{name} is {getattr(self, name)!r}.", "An attack takes one at least.", f"Give {name} >= 1."
                 )
-        if self.step_size is not None and not self.step_size > 0:
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise InputError(
                 f"step_size is {self.step_size}.", "A step must go somewhere.", "Give a positive number, or None."
             )
@@ -65,10 +66,11 @@ class PGD(Attack):
         best = self._climb(predictive, x, y, generator)
         if self.restarts == 1:
             return best
-        wrong, value = self._score(predictive, best, y, generator)
+        score_seed = next_seed(generator)  # one for all restarts: fresh draws are then the same for each
+        wrong, value = self._score(predictive, best, y, score_seed)
         for _ in range(self.restarts - 1):
             other = self._climb(predictive, x, y, generator)
-            other_wrong, other_value = self._score(predictive, other, y, generator)
+            other_wrong, other_value = self._score(predictive, other, y, score_seed)
             better = (other_wrong & ~wrong) | ((other_wrong == wrong) & (other_value > value))
             best = torch.where(better.reshape(-1, *(1,) * (x.ndim - 1)), other, best)
             wrong, value = torch.where(better, other_wrong, wrong), torch.where(better, other_value, value)
@@ -85,11 +87,8 @@ class PGD(Attack):
             seed = next_seed(generator) if self.draws == "fresh" else seed
         return z
 
-    def _score(
-        self, predictive: Predictive, z: Batch, y: Labels, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _score(self, predictive: Predictive, z: Batch, y: Labels, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Whether each point fools the posterior predictive (never, for regression), and its objective."""
-        seed = next_seed(generator)
         value = predictive.objective_value(z, y, self.objective, self.num_draws, seed)
         if predictive.likelihood.name != "categorical":
             return torch.zeros_like(value, dtype=torch.bool), value

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bayesrob import __version__
+from bayesrob import __version__, rng
 from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.models import BayesianNetwork, Categorical, Likelihood, Normal
@@ -45,6 +45,7 @@ class Inference(abc.ABC):
             InputError: the model does not fit the data, before any work.
         """
         likelihood = self._check(model, dataset)
+        rng.derive(seed)  # refuses what is no integer, before any work
         start = time.perf_counter()
         predictive, notes, record = self._run(model, likelihood, dataset, seed)
         predictive.info.update(
@@ -92,19 +93,21 @@ class Inference(abc.ABC):
             "They do not go together.",
             'Use likelihood="normal" for regression and "categorical" for classes.',
         )
-        parameter = next(net.parameters())
-        was_training = net.training
+        parameter = next(net.parameters(), None)
+        require(parameter is not None, "The network has no parameters.", "There is nothing to fit.", "Check it.")
+        modes = [(module, module.training) for module in net.modules()]
         try:
             with torch.no_grad():
                 outputs = net.eval()(dataset.x_train[:1].to(parameter))
-        except RuntimeError as error:
+        except Exception as error:  # whatever a network of the user's own raises
             raise InputError(
                 f"The network fails on an input of shape {dataset.shape}: {error}.",
                 f"It was made for other inputs than those of {dataset.name!r}.",
                 "Check its input size.",
             ) from error
         finally:
-            net.train(was_training)
+            for module, training in modes:
+                module.training = training
         require(
             tuple(outputs.shape) == (1, dataset.out_features),
             f"The network puts out {tuple(outputs.shape[1:])} values, {dataset.name!r} needs ({dataset.out_features},).",

@@ -158,7 +158,8 @@ class HMC(Inference):
 
     def _start(self, bnn: BayesianNetwork, generator: torch.Generator, seed: int, chain: int) -> Tensor:
         if self.start == "prior":
-            return torch.randn(bnn.num_weights, generator=generator).to(bnn.prior_scales) * bnn.prior_scales
+            noise = torch.randn(bnn.num_weights, generator=generator, dtype=torch.float32)
+            return noise.to(bnn.prior_scales) * bnn.prior_scales
         net = initialise(bnn.net, seed, "hmc", chain)
         return bnn.flatten(dict(net.named_parameters())).detach()
 
@@ -166,7 +167,8 @@ class HMC(Inference):
         self, target: LogJoint, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator
     ) -> tuple[Point, dict[str, Any]]:
         """One trajectory and its acceptance. Noise is drawn on the CPU in float32: the same seed, the same proposals."""
-        momentum = torch.randn(state.theta.shape, generator=generator).to(state.theta) * inverse_mass.rsqrt()
+        noise = torch.randn(state.theta.shape, generator=generator, dtype=torch.float32)
+        momentum = noise.to(state.theta) * inverse_mass.rsqrt()
         jitter, uniform = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         step_size *= 1 + self.step_jitter * (2 * jitter - 1)
         energy = float(-state.log_joint + kinetic(momentum, inverse_mass))
@@ -208,13 +210,13 @@ def _notes(stats: dict[str, np.ndarray]) -> list[str]:
     divergent = int(stats["diverging"].sum())
     if divergent:
         notes.append(
-            f"HMC: {divergent} of {stats['diverging'].size} trajectories diverged: part of the posterior is out of reach. "
+            f"HMC: {divergent} of {stats['diverging'].size} trajectories diverged: the posterior is not explored there. "
             "Use a smaller step_size, or None to adapt it."
         )
     stuck = np.flatnonzero(stats["accepted"].mean(axis=1) < 0.1)
     if len(stuck):
         notes.append(
-            f"HMC: chains {(stuck + 1).tolist()} accepted fewer than 10% of their proposals: few of their draws differ. Use a "
-            "smaller step_size, or None to adapt it."
+            f"HMC: chains {(stuck + 1).tolist()} accepted fewer than 10% of their proposals: few of their draws differ. "
+            "Use a smaller step_size, or None to adapt it."
         )
     return notes

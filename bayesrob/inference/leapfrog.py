@@ -53,7 +53,8 @@ def reasonable_step_size(
     target: LogJoint, start: Point, inverse_mass: Tensor, generator: torch.Generator, step_size: float = 0.1
 ) -> float:
     """Double or halve until one leapfrog step's acceptance crosses one half (Hoffman & Gelman 2014, algorithm 4)."""
-    momentum = torch.randn(start.theta.shape, generator=generator).to(start.theta) * inverse_mass.rsqrt()
+    noise = torch.randn(start.theta.shape, generator=generator, dtype=torch.float32)
+    momentum = noise.to(start.theta) * inverse_mass.rsqrt()
     initial = -start.log_joint + kinetic(momentum, inverse_mass)
 
     def log_acceptance(size: float) -> float:

@@ -56,7 +56,7 @@ def minimise(
 
     With `decay` the learning rate follows half a cosine to zero over all steps (Loshchilov & Hutter 2017, one cycle), so
     that the noise of the mini-batches and draws does not stay in the final weights. A loss that is not finite ends the
-    run at the last finite weights.
+    run at recent weights whose loss was finite.
     """
     num_data = len(x)
     per_epoch = math.ceil(num_data / batch_size)
@@ -65,9 +65,10 @@ def minimise(
     every = max(1, steps // RECORDS)
     losses: list[float] = []
     recent: list[Tensor] = []
-    kept = [parameter.detach().clone() for parameter in parameters]
+    # Weights are trusted once the losses after them were finite: finite weights may already have a loss that is not.
+    trusted, newest = ([parameter.detach().clone() for parameter in parameters] for _ in range(2))
     step = 0
-    with progress.bar(description, steps) as advance:
+    with progress.bar(description, steps) as advance, torch.enable_grad():
         for _ in range(epochs):
             order = torch.randperm(num_data, generator=generator).to(x.device) if per_epoch > 1 else None
             for start in range(0, num_data, batch_size):
@@ -87,11 +88,12 @@ def minimise(
                     # A step may also carry finite losses into weights that are not.
                     if not (math.isfinite(mean) and all(bool(parameter.isfinite().all()) for parameter in parameters)):
                         with torch.no_grad():
-                            for parameter, old in zip(parameters, kept, strict=True):
+                            for parameter, old in zip(parameters, trusted, strict=True):
                                 parameter.copy_(old)
                         return Minimised(losses, steps, step)
                     losses.append(mean)
-                    for old, parameter in zip(kept, parameters, strict=True):
-                        old.copy_(parameter.detach())
+                    for older, new, parameter in zip(trusted, newest, parameters, strict=True):
+                        older.copy_(new)
+                        new.copy_(parameter.detach())
                     advance(every, note=f"loss {mean:.4f}")
     return Minimised(losses, steps, None)

@@ -91,10 +91,15 @@ class SGD(Inference):
 def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
     """Raise `InputError` for settings under which no step could be taken."""
     require(
-        epochs is None or epochs >= 1,
+        epochs is None or _counts(epochs),
         f"epochs is {epochs}.",
         "Training needs one at least.",
-        "Give epochs >= 1, or None.",
+        "Give a whole number >= 1, or None.",
     )
     require(math.isfinite(lr) and lr > 0, f"lr is {lr}.", "A step must go somewhere.", "Give a positive learning rate.")
-    require(batch_size >= 1, f"batch_size is {batch_size}.", "A batch holds one point at least.", "Give batch_size >= 1.")
+    good = _counts(batch_size)
+    require(good, f"batch_size is {batch_size}.", "A batch holds one point at least.", "Give a whole number >= 1.")
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -89,7 +89,7 @@ class SVI(Inference):
         mirror: list[Tensor] = []  # the last draw's noise, until its mirror image is used
 
         def normal(shape: torch.Size) -> Tensor:
-            return torch.randn(shape, generator=noise).to(loc)
+            return torch.randn(shape, generator=noise, dtype=torch.float32).to(loc)
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             scale = log_scale.exp()

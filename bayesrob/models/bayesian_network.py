@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pyro
@@ -79,9 +80,9 @@ class BayesianNetwork(nn.Module):
         self._shapes = {name: parameter.shape for name, parameter in self.net.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         scales = {name: _scale(prior_scale, shape) for name, shape in self._shapes.items()}
-        self.register_buffer("prior_scales", self.flatten({n: torch.full(s, scales[n]) for n, s in self._shapes.items()}))
-        self.prior_scales: Tensor
         self._site_scales = scales
+        self.register_buffer("prior_scales", self._flat_scales(torch.get_default_dtype()))
+        self.prior_scales: Tensor
 
     # ---- Pyro -------------------------------------------------------------------------------------------------------
 
@@ -103,6 +104,15 @@ class BayesianNetwork(nn.Module):
         with pyro.plate("data", size=num_data or len(x), subsample=torch.arange(len(x), device=x.device)):
             return pyro.sample("obs", self.likelihood.distribution(outputs), obs=y)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BayesianNetwork:
+        """Scales once more from their exact values: a float32 buffer turned to double would keep its rounding."""
+        super()._apply(fn, recurse)
+        self.prior_scales = self._flat_scales(self.prior_scales.dtype).to(self.prior_scales.device)
+        return self
+
+    def _flat_scales(self, dtype: torch.dtype) -> Tensor:
+        return self.flatten({n: torch.full(s, self._site_scales[n], dtype=dtype) for n, s in self._shapes.items()})
+
     # ---- the same density over one flat vector ----------------------------------------------------------------------
 
     @property
@@ -114,11 +124,15 @@ class BayesianNetwork(nn.Module):
         """Parameters by name, `[*draws, *shape]`, as views of the flat vector(s)."""
         pieces = theta.split(self._sizes, dim=-1)
         lead = theta.shape[:-1]
-        return {name: piece.view(*lead, *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+        return {name: piece.view((*lead, *shape)) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
 
     def flatten(self, weights: Any) -> Float[Tensor, "*draws weight"]:
         """The inverse of `unflatten`."""
-        return torch.cat([weights[name].flatten(-len(shape)) for name, shape in self._shapes.items()], dim=-1)
+        pieces = []
+        for name, shape in self._shapes.items():
+            lead = weights[name].shape[: weights[name].ndim - len(shape)]
+            pieces.append(weights[name].reshape(*lead, shape.numel()))
+        return torch.cat(pieces, dim=-1)
 
     def outputs(self, theta: Float[Tensor, " weight"], x: Batch) -> Tensor:
         """The network's outputs `[batch, out]` at one flat weight vector."""
@@ -140,8 +154,8 @@ def _scale(prior_scale: float | str, shape: torch.Size) -> float:
     if isinstance(prior_scale, str):
         check_name("prior_scale", prior_scale, ["fan_in"])
         return shape[1:].numel() ** -0.5 if len(shape) > 1 else 1.0
-    if not (math.isfinite(prior_scale) and prior_scale > 0):
+    if not isinstance(prior_scale, int | float) or not (math.isfinite(prior_scale) and prior_scale > 0):
         raise InputError(
-            f"prior_scale is {prior_scale}.", "It is a standard deviation.", 'Give a positive number, or "fan_in".'
+            f"prior_scale is {prior_scale!r}.", "It is a standard deviation.", 'Give a positive number, or "fan_in".'
         )
     return float(prior_scale)

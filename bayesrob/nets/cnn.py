@@ -22,7 +22,7 @@ def cnn(
     max pooling with stride 1; linear. No padding.
 
     Args:
-        in_shape: `(channel, height, width)` of one image, at least 15 pixels a side (28 and 32 are usual).
+        in_shape: `(channel, height, width)` of one image, at least 16 pixels a side (28 and 32 are usual).
         hidden: channels of the second convolution (paper: 512 on MNIST, 1024 on Fashion-MNIST).
         out_features: number of classes.
         activation: "leaky_relu" in the paper; also "relu", "tanh", "sigmoid".

@@ -25,10 +25,13 @@ Step = tuple[str, nn.Module]
 
 def sequence(net: nn.Module) -> list[Step] | None:
     """The leaf layers of a (nested) `nn.Sequential` of flatten, linear and element-wise layers, else None."""
-    if type(net) is not nn.Sequential:
+    tied = len(list(net.parameters())) != len(list(net.named_parameters(remove_duplicate=False)))
+    if type(net) is not nn.Sequential or tied:
         return None
     steps: list[Step] = []
-    for name, module in net.named_modules():
+    for name, module in net.named_modules(remove_duplicate=False):  # one activation may stand in several places
+        if module._forward_pre_hooks or module._forward_hooks:  # pruning and weight norms compute weights there
+            return None
         if type(module) is nn.Sequential:
             continue
         flatten = type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
@@ -68,7 +71,10 @@ def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x:
             weight, bias = weights[prefix + "weight"], weights.get(prefix + "bias")
             h = h if per_draw else h.expand(num_draws, *h.shape)
             per_draw = True  # from the first product on, every draw has its own activations
+            lead = h.shape[1:-1]
+            h = h.flatten(1, -2)  # a linear layer acts on the last axis, however many come before
             h = torch.bmm(h, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
+            h = h.unflatten(1, lead)
         elif isinstance(layer, nn.Flatten):
             h = h.flatten(2 if per_draw else 1)
         else:

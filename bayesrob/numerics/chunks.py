@@ -20,6 +20,8 @@ MEMORY_BYTES = 256 * 2**20
 
 def chunk_size(total: int, bytes_each: int, budget: int = CACHE_BYTES) -> int:
     """How many of `total` items of `bytes_each` fit the budget, evened out over the chunks, at least one."""
+    if total < 1:
+        return 1
     fit = max(1, min(total, budget // max(1, bytes_each)))
     num_chunks = -(-total // fit)
     return -(-total // num_chunks)
@@ -32,7 +34,10 @@ def slices(total: int, size: int) -> Iterator[slice]:
 
 
 def outputs_per_example(net: nn.Module, example: Tensor) -> int:
-    """Number of values that all layers together produce for one example; `example` is `[1, *shape]`."""
+    """Number of values that all layers together produce for one example; `example` is `[1, *shape]`.
+
+    Reshaping layers produce none: their outputs are views.
+    """
     count = 0
 
     def add(module: nn.Module, inputs: object, output: object) -> None:
@@ -41,6 +46,7 @@ def outputs_per_example(net: nn.Module, example: Tensor) -> int:
             count += tensor.numel() if isinstance(tensor, Tensor) else 0
 
     leaves = [module for module in net.modules() if not any(True for _ in module.children())]
+    leaves = [module for module in leaves if not isinstance(module, nn.Flatten | nn.Unflatten | nn.Identity)]
     handles = [module.register_forward_hook(add) for module in leaves]
     try:
         with torch.no_grad():

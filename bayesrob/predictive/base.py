@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,7 +155,7 @@ class Predictive(nn.Module, abc.ABC):
         num_draws, seed = self.resolve(num_draws, seed)
         if standard_error:
             # Every draw has its own copy of the input here, so fewer fit the cache.
-            size = self.chunk(x, extra=4 * x[0].numel())
+            size = self.chunk(x, extra=4 * math.prod(x.shape[1:]))
             return gradient_with_error(lambda: self.functions(size, num_draws, seed), x, y, found, self.likelihood)
         size = self.chunk(x)
         return gradient(lambda: self.functions(size, num_draws, seed), num_draws, x, y, found, self.likelihood)
@@ -168,6 +169,7 @@ class Predictive(nn.Module, abc.ABC):
         seed: int | None = None,
     ) -> Tensor:
         """The averaged loss of each point, `[batch]`, whose gradient `input_gradient` is."""
+        x = self._checked(x)
         self.check_labels(x, y)
         return find_objective(objective, self.likelihood).value(self.logits(x, num_draws, seed), y, self.likelihood)
 
@@ -194,17 +196,19 @@ class Predictive(nn.Module, abc.ABC):
     def chunk(self, x: Tensor, extra: int = 0) -> int:
         """How many draws to run at once on `x`; `extra` counts further values kept for each draw and point."""
         if self._outputs_per_example is None:
+            if len(x) == 0:
+                return self.num_draws
             self._outputs_per_example = outputs_per_example(self.net, x[:1])
         # A layer's values are kept for the backward pass, which makes as many again.
         return chunk_size(self.num_draws, x.element_size() * len(x) * (2 * self._outputs_per_example + extra))
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of finite inputs within `bounds`: for the start of long work."""
-        x = self._checked(x)
+        x = self._checked(x).detach()
         if not bool(x.isfinite().all()):
             raise InputError("Inputs contain NaN or infinity.", "No loss is defined there.", "Clean the data first.")
         if self.bounds is not None and len(x):
-            lo, hi = self.bounds
+            lo, hi = x.new_tensor(self.bounds).tolist()  # in the inputs' precision: float32's 0.1 is above the double's
             low, high = float(x.min()), float(x.max())
             if low < lo or high > hi:
                 raise InputError(
@@ -215,23 +219,40 @@ class Predictive(nn.Module, abc.ABC):
 
     def check_labels(self, x: Tensor, y: Tensor) -> None:
         """Raise `InputError` unless `y` holds one valid label for every point of `x`."""
-        if not isinstance(y, Tensor):
-            raise InputError(f"Labels are a {type(y).__name__}.", "A tensor is needed.", "Use torch.as_tensor(y).")
+        if not isinstance(y, Tensor) or y.ndim == 0:
+            kind = "single number" if isinstance(y, Tensor) else type(y).__name__
+            raise InputError(f"Labels are a {kind}.", "A tensor [batch] is needed.", "Use torch.as_tensor(y).")
         if len(y) != len(x):
             raise InputError(f"{len(x)} inputs but {len(y)} labels.", "Each input needs its own.", "Check the batch.")
+        if self.out_features is None and len(x):
+            with torch.no_grad():
+                self.out_features = self.net(x[:1]).shape[-1]
         self.likelihood.check_labels(y, self.out_features)
 
     def _checked(self, x: Tensor) -> Batch:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise InputError(f"Inputs are {kind}.", "A floating-point tensor is needed.", "Use torch.as_tensor(x).float().")
-        if self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape:
+        if x.ndim == 0 or (self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape):
+            shape = "*shape" if self.input_shape is None else ", ".join(map(str, self.input_shape))
             raise InputError(
                 f"Inputs have shape {tuple(x.shape)}.",
-                f"The network was trained on [batch, {', '.join(map(str, self.input_shape))}].",
+                f"The network was trained on [batch, {shape}].",
                 "Reshape them; a single input needs a batch axis, x[None].",
             )
-        return x
+        dtype = next((parameter.dtype for parameter in self.net.parameters()), x.dtype)
+        if torch.finfo(x.dtype).bits > torch.finfo(dtype).bits:
+            raise InputError(
+                f"Inputs are {x.dtype}, the weights {dtype}.",
+                "Their precision would be lost.",
+                f"Use x.to({dtype}), or post.to({x.dtype}).",
+            )
+        return x.to(dtype)
+
+    def train(self, mode: bool = True) -> Predictive:
+        """A Predictive is never in training mode: dropout stays off, batch statistics fixed, whatever `mode` says."""
+        super().train(False)
+        return self
 
     def _common(self) -> dict[str, Any]:
         return {

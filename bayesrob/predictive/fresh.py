@@ -73,6 +73,8 @@ class FreshDraws(Predictive):
                 "freeze() them first.",
             )
         fewer = copy.copy(self)
+        fewer._modules = dict(self._modules)  # a shallow copy shares it, and .double() on one would convert the other
+        fewer.net = copy.deepcopy(self.net)
         fewer._num_draws = check_num_draws(self._num_draws if index.stop is None else index.stop)
         fewer._generator = rng.generator(self.seed, "fresh")
         return fewer
@@ -116,7 +118,7 @@ class GaussianDraws(FreshDraws):
     def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> GaussianDraws:
         groups = grouped(tensors, "loc", "scale", "buffers")
         net.load_state_dict(groups["buffers"], strict=False)
-        return cls(net, groups["loc"], groups["scale"], **values, **common)
+        return cls(net, groups["loc"], groups["scale"], num_draws=values["num_draws"], seed=values["seed"], **common)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianDraws:
         super()._apply(fn, recurse)

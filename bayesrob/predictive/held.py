@@ -67,6 +67,12 @@ class HeldDraws(Predictive):
                 "Every parameter needs the same number, one or more.",
                 "Check them.",
             )
+        shapes = {name: tuple(parameter.shape) for name, parameter in self.net.named_parameters()}
+        held = {name: tuple(tensor.shape[1:]) for name, tensor in weights.items()}
+        if any(held.get(name) != shape for name, shape in shapes.items()):
+            raise InputError(
+                f"Weights of shapes {held}.", f"The network has parameters {shapes}.", "Give each of them, [draw, *shape]."
+            )
         self.weights = {name: tensor.detach() for name, tensor in weights.items()}
         self.num_chains = num_chains
         self.sample_stats = dict(sample_stats or {})

@@ -49,7 +49,7 @@ def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predicti
             "info": document["info"],
         }
         predictive = kind.restore(copy.deepcopy(net), tensors, document["values"], **common)
-    except (KeyError, TypeError, BayesrobError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, BayesrobError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(

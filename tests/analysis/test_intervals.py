@@ -1,0 +1,84 @@
+"""Intervals against published formulas, scipy, and their own promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bayesrob.analysis import binomial_interval, mean_interval
+from bayesrob.errors import InputError
+
+
+def wilson(successes: int, trials: int, z: float) -> tuple[float, float]:
+    """Wilson 1927, as printed in textbooks."""
+    p = successes / trials
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    return centre - half, centre + half
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (1, 1), (0, 1), (81, 263), (15, 148), (499, 500)])
+@pytest.mark.parametrize(("level", "z"), [(0.95, 1.959963984540054), (0.9, 1.6448536269514722)])
+def test_wilson_by_its_formula(successes, trials, level, z):
+    assert binomial_interval(successes, trials, level) == pytest.approx(wilson(successes, trials, z), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "published"), [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611))]
+)
+def test_wilson_as_published(successes, trials, published):
+    """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
+    assert binomial_interval(successes, trials) == pytest.approx(published, abs=5e-5)
+
+
+def test_none_and_all_are_not_certainties():
+    low, high = binomial_interval(0, 50)
+    assert low == 0.0
+    assert 0.05 < high < 0.1
+    assert binomial_interval(50, 50) == pytest.approx((1 - high, 1.0))
+
+
+@pytest.mark.parametrize("p", [0.02, 0.3, 0.9])
+def test_binomial_coverage(p):
+    """Summed over the binomial distribution, not simulated: near 95%, though Wilson's dips at the ends."""
+    n = 200
+    covers = [low <= p <= high for low, high in (binomial_interval(k, n) for k in range(n + 1))]
+    assert stats.binom.pmf(np.arange(n + 1), n, p)[covers].sum() == pytest.approx(0.95, abs=0.025)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_mean_interval_is_scipys(level):
+    values = np.random.default_rng(0).normal(3, 2, size=17)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert mean_interval(values, level) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_mean_coverage_by_simulation():
+    rows = np.random.default_rng(0).normal(1, 2, size=(4000, 6))
+    covered = np.mean([low <= 1 <= high for low, high in map(mean_interval, rows)])
+    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
+
+
+def test_mean_of_one_value_has_no_interval():
+    assert all(math.isnan(bound) for bound in mean_interval(np.array([0.5])))
+
+
+def test_mean_of_equal_values_is_certain():
+    assert mean_interval(np.full(4, 0.25, dtype=np.float32)) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 2)])
+def test_no_proportion(successes, trials):
+    with pytest.raises(InputError, match=f"{successes} successes in {trials} trials"):
+        binomial_interval(successes, trials)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, -0.1, math.nan])
+def test_level_is_a_probability(level):
+    with pytest.raises(InputError, match="level is"):
+        binomial_interval(1, 2, level)
+    with pytest.raises(InputError, match="level is"):
+        mean_interval(np.arange(3.0), level)

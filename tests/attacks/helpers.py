@@ -1,0 +1,66 @@
+"""Predictives with known worst cases, and the cheap settings under which every attack is tested."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bayesrob import nets
+from bayesrob.attacks import ATTACKS, Attack
+from bayesrob.predictive import GaussianDraws, HeldDraws
+from bayesrob.types import Bounds
+from tests.nets.helpers import random_inputs, random_weights
+
+SHAPE = (2, 3)
+CLASSES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One attack under test: whether chance plays a part in it, and settings other than `eps` and `norm`."""
+
+    random: bool
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+REGISTRY: dict[str, Row] = {
+    "FGSM": Row(random=False),
+    "PGD": Row(random=True, settings={"steps": 4, "restarts": 2}),
+    "Random": Row(random=True),
+}
+"""A new attack adds its row here, and the contract tests run on it."""
+
+CASES = [(name, norm) for name in REGISTRY for norm in ("l_inf", "l_2")]
+
+
+def attack(name: str, norm: str, eps: float = 0.3) -> Attack:
+    return ATTACKS[name](eps=eps, norm=norm, **REGISTRY[name].settings)
+
+
+def held(num_draws: int = 5, bounds: Bounds | None = (0, 1)) -> HeldDraws:
+    net = nets.mlp(6, (5,), CLASSES, activation="tanh")
+    return HeldDraws(net, random_weights(net, num_draws, dtype=torch.float32), bounds=bounds, input_shape=SHAPE)
+
+
+def fresh(num_draws: int = 5, bounds: Bounds | None = (0, 1)) -> GaussianDraws:
+    net = nets.mlp(6, (5,), CLASSES, activation="tanh")
+    loc = {name: tensor[0] for name, tensor in random_weights(net, 1, dtype=torch.float32).items()}
+    scale = {name: torch.full_like(tensor, 0.5) for name, tensor in loc.items()}
+    return GaussianDraws(net, loc, scale, num_draws=num_draws, bounds=bounds, input_shape=SHAPE)
+
+
+def data(num_points: int = 8) -> tuple[Tensor, Tensor]:
+    """Points of the unit cube, some with components on its faces."""
+    x = (1.4 * random_inputs(num_points, *SHAPE, seed=7, dtype=torch.float32) - 0.2).clamp(0, 1)
+    return x, torch.arange(num_points) % CLASSES
+
+
+def linear(weight: Tensor, bias: Tensor | None = None, bounds: Bounds | None = None) -> HeldDraws:
+    """Draws of linear classifiers from `weight` `[draw, class, feature]`, in float64."""
+    draws, classes, features = weight.shape
+    net: nn.Module = nets.mlp(features, (), classes)
+    bias = torch.zeros(draws, classes) if bias is None else bias
+    return HeldDraws(net, {"1.weight": weight.double(), "1.bias": bias.double()}, bounds=bounds).double()

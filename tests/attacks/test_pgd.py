@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bayesrob.attacks import FGSM, PGD
+from bayesrob.attacks.geometry import project, steepest
+from bayesrob.errors import InputError, UnknownNameError
+from bayesrob.predictive import Predictive
+from tests.attacks.helpers import data, fresh, held
+
+NORMS = ["l_inf", "l_2"]
+NAN, INF = float("nan"), float("inf")
+
+
+def recorded_seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    seeds: list[int] = []
+    original = Predictive.input_gradient
+
+    def record(self, x, y, objective, num_draws, seed):
+        seeds.append(seed)
+        return original(self, x, y, objective, num_draws, seed)
+
+    monkeypatch.setattr(Predictive, "input_gradient", record)
+    return seeds
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_full_step_from_the_input_is_fgsm(norm):
+    x, y = data()
+    pgd = PGD(eps=0.2, norm=norm, steps=1, step_size=0.2, random_start=False)
+    post = held(bounds=None)
+    torch.testing.assert_close(pgd(post, x, y), FGSM(eps=0.2, norm=norm)(post, x, y), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_steps_from_the_definition(norm):
+    x, y = data()
+    post = held()
+    z = x
+    for _ in range(5):
+        z = project(z + 0.15 * steepest(post.input_gradient(z, y), norm), x, 0.3, norm, post.bounds)
+    pgd = PGD(eps=0.3, norm=norm, steps=5, step_size=0.15, random_start=False)
+    torch.testing.assert_close(pgd(post, x, y), z, rtol=0, atol=1e-6)
+    default = PGD(eps=0.3, norm=norm, steps=5, random_start=False)  # 2.5 * 0.3 / 5
+    torch.testing.assert_close(default(post, x, y), z, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["expected_loss", "margin"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_restarts_never_score_worse(norm, objective):
+    """Per point: wrong stays wrong, and where that does not change, the objective does not fall."""
+    x, y = data(40)
+    post = held(bounds=None)
+    runs = [PGD(eps=0.4, norm=norm, steps=2, restarts=r, objective=objective)(post, x, y, seed=1) for r in (1, 2, 6)]
+    wrong = [post(z).argmax(-1) != y for z in runs]
+    value = [post.objective_value(z, y, objective) for z in runs]
+    for few, many in ((0, 1), (1, 2)):
+        assert not (wrong[few] & ~wrong[many]).any()
+        same = wrong[few] == wrong[many]
+        assert (value[many] >= value[few] - 1e-6)[same].all()
+    assert (value[2] > value[0] + 1e-3).any()
+
+
+def test_held_draws_are_one_set_and_fresh_draws_new_at_every_step(monkeypatch):
+    x, y = data()
+    seeds = recorded_seeds(monkeypatch)
+    PGD(steps=4, draws="held")(fresh(), x, y)
+    assert len(seeds) == 4
+    assert len(set(seeds)) == 1
+    seeds.clear()
+    PGD(steps=4, draws="fresh")(fresh(), x, y)
+    assert len(set(seeds)) == 4
+
+
+def test_held_attack_is_the_attack_on_those_draws(monkeypatch):
+    x, y = data()
+    seeds = recorded_seeds(monkeypatch)
+    found = PGD(steps=4, draws="held")(fresh(), x, y, seed=2)
+    frozen = fresh().freeze(seed=seeds[0])
+    torch.testing.assert_close(PGD(steps=4)(frozen, x, y, seed=2), found, rtol=0, atol=1e-6)
+    assert not torch.allclose(PGD(steps=4)(fresh(), x, y, seed=2), found, atol=1e-3)
+
+
+def test_draws_make_no_difference_to_held_ones():
+    x, y = data()
+    assert torch.equal(*[PGD(steps=4, draws=draws)(held(), x, y) for draws in ("held", "fresh")])
+
+
+def test_fresh_draws_follow_the_mean_over_all_draws():
+    """Few draws a step, many steps: a linear loss on average has its worst case at the mean's corner."""
+    x, y = data()
+    post = fresh(num_draws=20)
+    many = post.freeze(2000, seed=9)
+    start = many.objective_value(x, y)
+    eot = many.objective_value(PGD(eps=0.2, steps=20)(post, x, y), y)
+    one = many.objective_value(PGD(eps=0.2, steps=20, num_draws=1, draws="held")(post, x, y), y)
+    assert (eot > start).all()
+    assert eot.mean() > one.mean()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"restarts": 0}, "restarts is 0"),
+        ({"step_size": 0.0}, "step_size is 0.0"),
+        ({"step_size": -0.1}, "step_size is -0.1"),
+        ({"step_size": NAN}, "step_size is nan"),
+        ({"step_size": INF}, "step_size is inf"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(InputError, match=message):
+        PGD(**settings)
+
+
+def test_unknown_draws_suggest_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'fresh'"):
+        PGD(draws="freshly")

@@ -1,0 +1,268 @@
+"""SVI against the exact mean-field optimum, and its objective against Pyro's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pyro import distributions, sample
+from pyro.infer import TraceMeanField_ELBO
+
+from bayesrob import data, nets, rng
+from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
+from bayesrob.inference import SVI, svi
+from bayesrob.inference.optimise import Minimised
+from bayesrob.inference.svi import kl_divergence, local_outputs
+from bayesrob.models import BayesianNetwork
+
+CASES = [(50, 3, 0.3, 0), (200, 5, 0.1, 2), (200, 3, 0.3, 1)]
+MORE = [
+    (n, d, noise, seed) for n, d, noise in ((50, 3, 0.3), (200, 5, 0.1), (200, 3, 0.3), (1000, 3, 0.3)) for seed in (3, 4)
+]
+
+
+# ---- the exact optimum: for a Gaussian posterior, its mean and 1 / diagonal of its precision ------------------------------
+
+
+def check_optimum(exact, estimator, seed, rtol):
+    post = SVI(estimator=estimator).fit(exact.model, exact.dataset, seed=seed)
+    loc, scale = exact.model.flatten(post.loc).double(), exact.model.flatten(post.scale).double()
+    assert ((loc - exact.mean).abs() / exact.covariance.diagonal().sqrt()).max() < 0.1
+    torch.testing.assert_close(scale**2, 1 / exact.precision.diagonal(), rtol=rtol, atol=0)
+    assert post.info["estimator"] == estimator
+    assert post.info["steps"] >= 4000
+
+
+@pytest.mark.parametrize(("estimator", "rtol"), [("shared_draw", 0.2), ("local", 0.1)])
+@pytest.mark.parametrize(("n", "d", "noise", "seed"), CASES)
+def test_defaults_reach_the_mean_field_optimum(linear_gaussian, estimator, rtol, n, d, noise, seed):
+    check_optimum(linear_gaussian(n, d, noise, seed), estimator, seed, rtol)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("estimator", "rtol"), [("shared_draw", 0.2), ("local", 0.1)])
+@pytest.mark.parametrize(("n", "d", "noise", "seed"), MORE)
+def test_defaults_reach_the_mean_field_optimum_of_more_cases(linear_gaussian, estimator, rtol, n, d, noise, seed):
+    check_optimum(linear_gaussian(n, d, noise, seed), estimator, seed, rtol)
+
+
+def test_local_is_the_default_where_it_can_be(moons):
+    net = nets.mlp(2, (3,), 2)
+    assert SVI(epochs=1).fit(BayesianNetwork(net), moons).info["estimator"] == "local"
+    other = torch.nn.Sequential(net, torch.nn.LayerNorm(2))
+    assert SVI(epochs=1).fit(BayesianNetwork(other), moons).info["estimator"] == "shared_draw"
+
+
+# ---- the parts of the objective -------------------------------------------------------------------------------------------
+
+
+def test_kl_divergence_is_torchs():
+    g = rng.generator(0, "kl")
+    loc, log_scale = torch.randn(40, generator=g).double(), torch.randn(40, generator=g).double()
+    prior_scales = torch.rand(40, generator=g).double() + 0.1
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(loc, log_scale.exp()), normal(0 * loc, prior_scales)).sum()
+    torch.testing.assert_close(kl_divergence(loc, log_scale, prior_scales), expected, rtol=1e-12, atol=0)
+
+
+def test_kl_divergence_of_the_prior_is_zero():
+    scales = torch.tensor([0.1, 1.0, 7.0]).double()
+    assert abs(float(kl_divergence(torch.zeros(3).double(), scales.log(), scales))) < 1e-15
+
+
+def test_local_outputs_of_one_layer_have_the_right_moments():
+    """N(h loc' + b, h^2 scale^2' + b_scale^2) in closed form, by 200,000 draws."""
+    steps = nets.sequence(nets.mlp(2, (), 2))
+    loc = {"1.weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]]), "1.bias": torch.tensor([0.3, -0.3])}
+    scale = {"1.weight": torch.tensor([[0.2, 0.1], [0.4, 0.3]]), "1.bias": torch.tensor([0.5, 0.1])}
+    x = torch.tensor([[1.0, 3.0], [-2.0, 0.5]])
+    g = rng.generator(0, "local")
+    draws = 200_000
+    many = local_outputs(steps, loc, scale, x.repeat(draws, 1), lambda shape: torch.randn(shape, generator=g))
+    many = many.reshape(draws, 2, 2)
+    mean = x @ loc["1.weight"].T + loc["1.bias"]
+    variance = x**2 @ (scale["1.weight"] ** 2).T + scale["1.bias"] ** 2
+    assert ((many.mean(0) - mean).abs() < 4 * (variance / draws).sqrt()).all()
+    torch.testing.assert_close(many.var(0), variance, rtol=4 * (2 / draws) ** 0.5, atol=0)
+    # Points and units are independent: every off-diagonal correlation vanishes.
+    correlation = torch.corrcoef(many.reshape(draws, 4).T)
+    assert (correlation - torch.eye(4)).abs().max() < 4 / draws**0.5
+
+
+def test_local_outputs_of_a_deep_network_agree_with_weight_draws():
+    """Each point's outputs have the distribution that draws of the weights give them."""
+    net = nets.mlp(2, (3,), 1, activation="tanh")
+    model, steps = BayesianNetwork(net, likelihood="normal"), nets.sequence(net)
+    g = rng.generator(0, "deep")
+    loc, scale = torch.randn(model.num_weights, generator=g), torch.rand(model.num_weights, generator=g)
+    x = torch.tensor([[0.5, -1.0]])
+    draws = 40_000
+    inputs = x.repeat(draws, 1)
+    local = local_outputs(
+        steps, model.unflatten(loc), model.unflatten(scale), inputs, lambda shape: torch.randn(shape, generator=g)
+    )[:, 0]
+    weights = model.unflatten(loc + scale * torch.randn(draws, model.num_weights, generator=g))
+    shared = nets.draws_forward(net, steps, weights, x)[:, 0, 0]
+    assert abs(local.mean() - shared.mean()) < 4 * (local.var() / draws + shared.var() / draws).sqrt()
+    assert float(local.var() / shared.var()) == pytest.approx(1, abs=0.05)
+
+
+def test_local_outputs_without_variance_have_finite_gradients():
+    """All-zero inputs to a layer without bias: the square root of zero variance must not give NaN."""
+    steps = nets.sequence(torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False)))
+    scale = torch.ones(2, 2, requires_grad=True)
+    out = local_outputs(steps, {"0.weight": torch.ones(2, 2)}, {"0.weight": scale}, torch.zeros(3, 2), torch.ones)
+    out.sum().backward()
+    assert (out.abs() < 1e-10).all()
+    assert scale.grad.isfinite().all()
+
+
+@pytest.fixture
+def captured_loss(monkeypatch):
+    """A function (sampler, model, dataset) -> (loss, parameters) of a fit that takes no step."""
+
+    def capture(sampler, model, dataset):
+        kept = {}
+
+        def keep(loss, parameters, *_):
+            kept.update(loss=loss, parameters=list(parameters))
+            return Minimised([], 0, None)
+
+        monkeypatch.setattr(svi, "minimise", keep)
+        sampler.fit(model, dataset, seed=0)
+        return kept["loss"], kept["parameters"]
+
+    return capture
+
+
+@pytest.mark.parametrize("estimator", ["shared_draw", "local"])
+def test_gradient_is_that_of_pyros_mean_field_elbo(captured_loss, moons, estimator):
+    """In expectation, on a mini-batch of 10 of 100 points: every component within 4.5 Monte Carlo errors."""
+    model = BayesianNetwork(nets.mlp(2, (3,), 2, activation="tanh"), prior_scale=0.7)
+    loss, (loc, log_scale) = captured_loss(SVI(estimator=estimator), model, moons)
+    g = rng.generator(0, "elbo")
+    with torch.no_grad():
+        loc.copy_(torch.randn(loc.shape, generator=g))
+        log_scale.copy_(0.5 * torch.randn(loc.shape, generator=g) - 1)
+    x, y = moons.x_train[:10], moons.y_train[:10]
+
+    def guide(x, y, num_data):
+        for name, (mean, scale) in sites().items():
+            sample(name, distributions.Normal(mean, scale).to_event(mean.dim()))
+
+    def sites():
+        scales = model.unflatten(log_scale.exp())
+        return {name: (mean, scales[name]) for name, mean in model.unflatten(loc).items()}
+
+    elbo = TraceMeanField_ELBO()
+    ours, theirs = [], []
+    with rng.global_seed(0, "pyro"):
+        for _ in range(400):
+            ours.append(torch.cat(torch.autograd.grad(100 * loss(x, y), [loc, log_scale])))
+            value = elbo.differentiable_loss(model, guide, x, y, num_data=100)
+            theirs.append(torch.cat(torch.autograd.grad(value, [loc, log_scale])))
+    ours, theirs = torch.stack(ours), torch.stack(theirs)
+    error = (ours.var(0) / 400 + theirs.var(0) / 400).sqrt()  # mirrored draws only make ours smaller
+    gap = (ours.mean(0) - theirs.mean(0)).abs()
+    assert (gap < 4.5 * error).all()
+    # A forgotten N / B would show: the likelihood's part of the gradient is many errors long.
+    assert (theirs.mean(0).abs() > 20 * error).any()
+
+
+def test_objective_value_is_minus_the_elbo_over_n(captured_loss, linear_gaussian):
+    """Linear-Gaussian: E_q log p(y | w) in closed form."""
+    exact = linear_gaussian()
+    loss, (loc, log_scale) = captured_loss(SVI(estimator="shared_draw"), exact.model, exact.dataset)
+    with torch.no_grad():
+        loc.copy_(torch.tensor([0.3, -0.4, 0.9]))
+        log_scale.copy_(torch.tensor([-2.0, -1.0, -1.5]))
+    x, y = exact.dataset.x_train, exact.dataset.y_train
+    values = torch.stack([loss(x, y).detach() for _ in range(4000)])
+    design = torch.cat([x, torch.ones(len(x), 1)], 1).double()
+    mean, variance = loc.detach().double(), (2 * log_scale.detach().double()).exp()
+    squares = (y[:, 0] - design @ mean).square() + design.square() @ variance
+    log_likelihood = (-0.5 * squares / exact.noise**2 - math.log(exact.noise * math.sqrt(2 * math.pi))).sum()
+    expected = -(log_likelihood - kl_divergence(mean, log_scale.detach().double(), torch.ones(3))) / len(x)
+    assert abs(float(values.mean() - expected)) < 4 * float(values.std()) / 4000**0.5
+    assert float(values.std()) / 4000**0.5 < 0.02 * abs(float(expected))
+
+
+def test_successive_shared_draws_are_mirror_images(captured_loss, linear_gaussian):
+    """For a linear model the gradient of a draw and its mirror average to that at the mean: no noise in the means."""
+    exact = linear_gaussian()
+    loss, (loc, _) = captured_loss(SVI(estimator="shared_draw"), exact.model, exact.dataset)
+    x, y = exact.dataset.x_train, exact.dataset.y_train
+    pair = [torch.autograd.grad(loss(x, y), loc)[0].double() for _ in range(2)]
+    at_mean = -(exact.precision @ (exact.mean - loc.detach().double())) / len(x)
+    assert (pair[0] - pair[1]).norm() > 0.1
+    torch.testing.assert_close((pair[0] + pair[1]) / 2, at_mean, rtol=1e-4, atol=1e-4)
+
+
+def test_start_is_narrow_and_scaled_by_fan_in(captured_loss, moons):
+    model = BayesianNetwork(nets.mlp(2, (5,), 2))
+    _, (_, log_scale) = captured_loss(SVI(initial_scale=0.2), model, moons)
+    start = model.unflatten(log_scale.detach().exp())
+    for name, expected in {"1.weight": 2**-0.5, "1.bias": 1, "3.weight": 5**-0.5, "3.bias": 1}.items():
+        torch.testing.assert_close(start[name], torch.full_like(start[name], 0.2 * expected))
+
+
+# ---- the run ----------------------------------------------------------------------------------------------------------------
+
+
+def test_epochs_are_obeyed(classifier, moons):
+    post = SVI(epochs=3, batch_size=30).fit(classifier, moons)
+    assert post.info["steps"] == 3 * 4  # 100 points: batches of 30, 30, 30 and 10
+
+
+def test_num_draws_are_the_predictives(classifier, moons):
+    post = SVI(epochs=1, num_draws=7).fit(classifier, moons)
+    assert post.num_draws == 7
+    assert len(post.logits(moons.x_test[:2])) == 7
+
+
+def test_a_loss_that_blows_up_keeps_finite_weights_and_warns(linear_gaussian):
+    exact = linear_gaussian()
+    with pytest.warns(ConvergenceWarning, match="became NaN or infinite") as warned:
+        post = SVI(lr=1e6, epochs=20).fit(exact.model, exact.dataset)
+    assert [str(w.message) for w in warned] == post.info["notes"]
+    assert all(tensor.isfinite().all() for tensor in (*post.loc.values(), *post.scale.values()))
+    assert post(exact.dataset.x_test).isfinite().all()
+
+
+def test_local_needs_linear_layers():
+    model = BayesianNetwork(nets.cnn((1, 16, 16), 2, 2))
+    images = torch.rand(4, 1, 16, 16)
+    dataset = data.from_arrays(images, torch.tensor([0, 1, 0, 1]), images, torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(InputError, match=r"estimator='local'.*not a stack of linear layers.*shared_draw"):
+        SVI(estimator="local").fit(model, dataset)
+    assert SVI(epochs=1).fit(model, dataset).info["estimator"] == "shared_draw"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"initial_scale": 0.0}, "initial_scale is 0.0"),
+        ({"initial_scale": float("nan")}, "initial_scale is nan"),
+        ({"num_draws": 0}, "num_draws is 0"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(InputError, match=message):
+        SVI(**settings)
+
+
+def test_unknown_estimator_names_the_nearest():
+    settings = SVI()
+    object.__setattr__(settings, "estimator", "shared")  # past the tests' own check of types
+    with pytest.raises(UnknownNameError, match="Did you mean 'shared_draw'"):
+        settings.__post_init__()
+
+
+def test_a_plain_network_has_no_prior(moons):
+    with pytest.raises(InputError, match=r"SVI got a plain Sequential.*models.BayesianNetwork"):
+        SVI().fit(nets.mlp(2, (4,), 2), moons)

@@ -1,0 +1,95 @@
+"""The quickstart at smoke scale: its table holds the evaluation's numbers, its report holds everything."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+import bayesrob as br
+from bayesrob import cli
+from bayesrob.report import render
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "quickstart"
+    cli.load_study(cli.study_files()["quickstart"]).main(scale="smoke", out=out)
+    return out
+
+
+def test_the_table_holds_the_evaluation_s_numbers(folder):
+    table = pd.read_csv(folder / "accuracy.csv").set_index("method")
+    for name in ("SGD", "SVI", "HMC"):
+        with xr.open_datatree(folder / f"{name}.nc") as tree:
+            result = tree["robustness"].to_dataset().load()
+        assert table.loc[name, "clean"].startswith(f"{float(result['accuracy']):.3f} [")
+        for attack in result["attack"].values:
+            assert table.loc[name, attack].startswith(f"{float(result['adversarial_accuracy'].sel(attack=attack)):.3f} [")
+
+
+def test_random_signs_do_less_than_pgd(folder):
+    for name in ("SGD", "SVI", "HMC"):
+        with xr.open_datatree(folder / f"{name}.nc") as tree:
+            accuracy = tree["robustness"].to_dataset()["adversarial_accuracy"].load()
+        assert float(accuracy.sel(attack="pgd")) < float(accuracy.sel(attack="random"))
+
+
+def test_the_saved_posteriors_give_the_evaluated_predictions(folder):
+    dataset = br.data.load("digits", n_train=200, seed=0)
+    post = br.load(folder / "posteriors" / "HMC")
+    with xr.open_datatree(folder / "HMC.nc") as tree:
+        points = tree["points"].to_dataset().load()
+    predicted = post(dataset.x_test[points["point"].values.copy()])
+    assert abs(predicted.numpy() - points["log_probability"].values).max() < 1e-5
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(folder):
+    page = (folder / "report.html").read_text()
+    sources = []
+
+    class Sources(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            assert tag not in ("script", "link", "iframe")
+            sources.extend(value for key, value in attrs if key in ("src", "href"))
+
+    Sources().feed(page)
+    manifest = json.loads((folder / "study.json").read_text())
+    assert len(sources) == len(manifest["figures"]) == 5
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    for needed in ("R-hat", "seed", "torch", "PGD", *pd.read_csv(folder / "accuracy.csv")["pgd"]):
+        assert needed in page
+
+
+def test_rendering_again_gives_the_same_page(folder):
+    before = (folder / "report.html").read_text()
+    assert render(folder).read_text() == before
+
+
+def test_a_missing_file_is_named(folder, tmp_path):
+    for path in folder.glob("*.*"):
+        if path.name != "attacks.png":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(br.errors.CheckpointError, match=r"attacks\.png"):
+        render(tmp_path)
+
+
+def test_an_unfinished_study_still_has_a_report(folder, tmp_path):
+    for path in folder.glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((tmp_path / "study.json").read_text())
+    manifest.update(finished=False, figures={})
+    del manifest["seconds"]
+    (tmp_path / "study.json").write_text(json.dumps(manifest))
+    assert "did not finish" in render(tmp_path).read_text()
+
+
+def test_a_folder_of_the_user_s_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(br.errors.InputError, match="not empty"):
+        cli.load_study(cli.study_files()["quickstart"]).main(scale="smoke", out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
