@@ -14,9 +14,12 @@ from torch import Tensor
 
 from bayesrob.errors import InputError
 
-__all__ = ["Batch", "Bounds", "DrawLogits", "Labels", "Outputs", "Weights", "checked_bounds"]
+__all__ = ["Batch", "Bounds", "DrawLogits", "Labels", "Outputs", "Real", "Weights", "checked_bounds"]
 
-Bounds = tuple[float | int, float | int]
+Real = float | int
+"""Python's own reading of an annotation `float`, spelled out for the checks of the tests."""
+
+Bounds = tuple[Real, Real]
 """Smallest and largest value an input component may take, `(lo, hi)`; images are in `(0.0, 1.0)`."""
 
 Weights = Mapping[str, Tensor]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesrob.types import Batch, Bounds
+from bayesrob.types import Batch, Bounds, Real
 
 __all__ = ["NORMS", "clip", "norms", "project", "random_point", "steepest"]
 
@@ -41,7 +41,7 @@ def steepest(gradient: Batch, norm: str) -> Batch:
     return scaled / _per_point(torch.where(length > 0, length, 1.0), gradient)
 
 
-def project(candidate: Batch, x: Batch, eps: float, norm: str, bounds: Bounds | None) -> Batch:
+def project(candidate: Batch, x: Batch, eps: Real, norm: str, bounds: Bounds | None) -> Batch:
     """The point of {z : ||z - x|| <= eps, lo <= z <= hi} nearest to `candidate` in the Euclidean norm.
 
     Exact for both norms. `x` itself must lie inside `bounds`.
@@ -52,12 +52,12 @@ def project(candidate: Batch, x: Batch, eps: float, norm: str, bounds: Bounds | 
     return x + (_shrink(delta, eps) if bounds is None else _ball_and_box(delta, eps, bounds[0] - x, bounds[1] - x))
 
 
-def _shrink(delta: Batch, eps: float) -> Batch:
+def _shrink(delta: Batch, eps: Real) -> Batch:
     length = norms(delta, "l_2")
     return delta * _per_point(torch.where(length > eps, eps / length, 1.0), delta)
 
 
-def _ball_and_box(delta: Batch, eps: float, lo: Batch, hi: Batch) -> Batch:
+def _ball_and_box(delta: Batch, eps: Real, lo: Batch, hi: Batch) -> Batch:
     """Nearest point of a ball and a box that both hold the origin.
 
     By the optimality conditions it is clamp(s * delta, lo, hi) with the largest s in [0, 1] whose norm is at most eps.
@@ -82,7 +82,7 @@ def _ball_and_box(delta: Batch, eps: float, lo: Batch, hi: Batch) -> Batch:
     return (delta * _per_point(scale, delta)).clamp(lo, hi)
 
 
-def random_point(x: Batch, eps: float, norm: str, bounds: Bounds | None, generator: torch.Generator) -> Batch:
+def random_point(x: Batch, eps: Real, norm: str, bounds: Bounds | None, generator: torch.Generator) -> Batch:
     """A point drawn uniformly from the ball around each `x`, then clipped to `bounds`."""
     if norm == "l_inf":
         noise = torch.rand(x.shape, generator=generator).to(x) * 2 - 1

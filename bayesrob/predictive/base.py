@@ -204,7 +204,8 @@ class Predictive(nn.Module, abc.ABC):
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of finite inputs within `bounds`: for the start of long work."""
-        x = self._checked(x).detach()
+        self._checked(x)
+        x = x.detach()
         if not bool(x.isfinite().all()):
             raise InputError("Inputs contain NaN or infinity.", "No loss is defined there.", "Clean the data first.")
         if self.bounds is not None and len(x):
