@@ -40,6 +40,9 @@ def chain_diagnostics(log_likelihood: xr.DataArray, sample_stats: xr.Dataset) ->
         if draws >= 4:
             ess = az.ess(log_likelihood, method="bulk").values
             rhat = az.rhat(log_likelihood).values if chains > 1 else rhat
+            # ArviZ calls constant draws all effective; nothing is known of how they would have moved.
+            constant = (log_likelihood == log_likelihood.isel(chain=0, draw=0)).all(("chain", "draw")).values
+            ess = np.where(constant, np.nan, ess)
     found = xr.Dataset(
         {
             "rhat": ("point", rhat),

@@ -63,7 +63,8 @@ def evaluate(
         InputError: a regression model, an attack that is none, test points that do not fit the predictive: before any work.
     """
     attacks = {"random": Random(), "fgsm": FGSM(), "pgd": PGD()} if attacks is None else dict(attacks)
-    _check(predictive, attacks, num_points)
+    _check(predictive, dataset, attacks, num_points, batch_size, level)
+    predictive.resolve(num_draws, 0)  # refuses a number of draws that cannot be had
     index, x, y = _points(dataset, num_points, seed)
     predictive.check_inputs(x)
     predictive.check_labels(x, y)
@@ -121,12 +122,25 @@ def evaluate(
     return tree
 
 
-def _check(predictive: Predictive, attacks: Mapping[str, Attack], num_points: int | None) -> None:
+def _check(
+    predictive: Predictive,
+    dataset: Dataset,
+    attacks: Mapping[str, Attack],
+    num_points: int | None,
+    batch_size: int,
+    level: float,
+) -> None:
     if not isinstance(predictive, Predictive):
         raise InputError(
             f"evaluate got a {type(predictive).__name__}.",
             "It scores a Predictive.",
             "Wrap networks: predictive.from_modules.",
+        )
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"The data set is a {type(dataset).__name__}.",
+            "Test points, labels and bounds are needed together.",
+            "Use data.load(...) or data.from_arrays(...).",
         )
     if predictive.likelihood.name != "categorical":
         raise InputError(
@@ -137,8 +151,11 @@ def _check(predictive: Predictive, attacks: Mapping[str, Attack], num_points: in
             raise InputError(
                 f"The attack {name!r} is a {type(attack).__name__}.", "It must be one.", "Pass e.g. PGD(eps=0.1)."
             )
-    if num_points is not None and num_points < 1:
-        raise InputError(f"num_points is {num_points}.", "A score needs one point at least.", "Give num_points >= 1.")
+    for name, value in (("num_points", num_points), ("batch_size", batch_size)):
+        if (value is not None or name == "batch_size") and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name} is {value!r}.", "A score needs one point at least.", f"Give {name} >= 1.")
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}.", "It is the probability that an interval covers.", "Give e.g. 0.95.")
 
 
 def _points(dataset: Dataset, num_points: int | None, seed: int) -> tuple[Tensor, Batch, Labels]:

@@ -7,6 +7,9 @@ batched form is a grouped convolution), and it serves recurrent layers, which `v
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -18,6 +21,14 @@ __all__ = ["Step", "draws_forward", "forward", "sequence"]
 _ELEMENTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity,
 )  # fmt: skip
+
+_IN_PLACE: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
+    nn.ReLU: lambda layer, h: torch.relu_(h),
+    nn.LeakyReLU: lambda layer, h: nn.functional.leaky_relu_(h, layer.negative_slope),
+    nn.Tanh: lambda layer, h: torch.tanh_(h),
+    nn.Sigmoid: lambda layer, h: torch.sigmoid_(h),
+}
+"""Activations whose derivative follows from their output: right after a product, nobody needs what they overwrite."""
 
 Step = tuple[str, nn.Module]
 """A leaf layer and the prefix of its parameters' names."""
@@ -45,12 +56,20 @@ def forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tenso
     """Outputs `[batch, out]` of `net` under one set of weights; `steps` is `sequence(net)`, found once by the caller."""
     if steps is None:
         return functional_call(net, dict(weights), (x,))
+    fresh = False
     for prefix, layer in steps:
         if isinstance(layer, nn.Linear):
             x = nn.functional.linear(x, weights[prefix + "weight"], weights.get(prefix + "bias"))
         else:
-            x = layer(x)
+            x = _activate(layer, x, fresh)
+        fresh = isinstance(layer, nn.Linear)
     return x
+
+
+def _activate(layer: nn.Module, h: Tensor, fresh: bool) -> Tensor:
+    """`layer(h)`, in place if `h` is `fresh`: the output of the product before, which nothing else refers to."""
+    in_place = _IN_PLACE.get(type(layer)) if fresh else None
+    return layer(h) if in_place is None else in_place(layer, h)
 
 
 def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tensor, per_draw: bool = False) -> Tensor:
@@ -65,7 +84,7 @@ def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x:
             draw = {name: tensor[i] for name, tensor in weights.items()}
             outputs.append(functional_call(net, draw, (x[i] if per_draw else x,)))
         return torch.stack(outputs)
-    h = x
+    h, fresh = x, False
     for prefix, layer in steps:
         if isinstance(layer, nn.Linear):
             weight, bias = weights[prefix + "weight"], weights.get(prefix + "bias")
@@ -74,9 +93,11 @@ def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x:
             lead = h.shape[1:-1]
             h = h.flatten(1, -2)  # a linear layer acts on the last axis, however many come before
             h = torch.bmm(h, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
-            h = h.unflatten(1, lead)
+            if len(lead) > 1:
+                h = h.unflatten(1, lead)
         elif isinstance(layer, nn.Flatten):
             h = h.flatten(2 if per_draw else 1)
         else:
-            h = layer(h)
+            h = _activate(layer, h, fresh)
+        fresh = isinstance(layer, nn.Linear) and h.ndim == 3  # not of a view: autograd would copy it first
     return h if per_draw else h.expand(num_draws, *h.shape)

@@ -64,7 +64,7 @@ def test_one_chain_has_an_ess_but_no_rhat(independent):
     found = chain_diagnostics(chains(independent[:1]), stats(1))
     assert np.isnan(found.rhat).all()
     assert np.isnan(found.rhat_max)
-    np.testing.assert_allclose(found.ess_bulk, 500, rtol=0.3)
+    np.testing.assert_allclose(found.ess_bulk, 500, rtol=0.5)  # one chain knows its ESS less well
 
 
 def test_three_draws_say_nothing(independent):

@@ -83,7 +83,7 @@ def test_total_reversal_has_no_robustness():
         logs([[[1e-12, 1 - 1e-12]]], "attack", "point", "class", attack=["a"]),
         xr.DataArray([0], dims="point"),
     )
-    assert float(found.softmax_robustness) == pytest.approx(0.0, abs=1e-9)
+    assert found.softmax_robustness.item() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_robustness_interval_stays_in_the_unit_interval(by_hand):
@@ -103,8 +103,8 @@ def test_impossible_classes_are_fine():
     clean = xr.DataArray([[0.0, -math.inf]], dims=("point", "class"))
     adversarial = xr.DataArray([[[-math.inf, 0.0]]], dims=("attack", "point", "class"), coords={"attack": ["a"]})
     found = robustness(clean, adversarial, xr.DataArray([0], dims="point"))
-    assert float(found.softmax_robustness) == 0.0
-    assert float(found.adversarial_accuracy) == 0.0
+    assert found.softmax_robustness.item() == 0.0
+    assert found.adversarial_accuracy.item() == 0.0
 
 
 def test_no_attacks(by_hand):

@@ -23,8 +23,8 @@ QUICK = {
 }
 NUM_DRAWS = {"HMC": 6, "SGD": 1, "SVI": 5}
 GOOD = {
-    "HMC": {"num_samples": 60, "warmup": 100, "num_steps": 10, "num_chains": 1, "step_jitter": 0.3},
-    "SGD": {"epochs": 600, "lr": 0.01},
+    "HMC": {"num_samples": 40, "warmup": 60, "num_steps": 10, "num_chains": 1, "step_jitter": 0.3},
+    "SGD": {},
     "SVI": {},
 }
 
@@ -168,7 +168,8 @@ def test_progress_bar_changes_nothing(method, classifier, moons, monkeypatch, ca
 @each_method
 def test_half_moons_are_learnt(method):
     moons = data.load("half_moons", n_train=300, n_test=300, seed=0)
-    model = BayesianNetwork(nets.mlp(2, (16,), 2, activation="tanh"), prior_scale=3.0)
+    moons = data.load("half_moons", n_train=1000, n_test=300, seed=0)
+    model = BayesianNetwork(nets.mlp(2, (32, 32), 2, activation="leaky_relu"))
     post = METHODS[method](**GOOD[method]).fit(model, moons, seed=0)
     accuracy = (post(moons.x_test).argmax(-1) == moons.y_test).float().mean()
     assert accuracy > 0.9

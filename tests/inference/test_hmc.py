@@ -37,9 +37,9 @@ def check_moments(values: np.ndarray, mean: np.ndarray, variance: np.ndarray, rt
 @pytest.mark.parametrize(
     "sampler",
     [
-        HMC(num_samples=600, warmup=100, step_size=0.05, num_steps=4, num_chains=4),
-        HMC(num_samples=600, warmup=200, step_size=None, num_steps=3, num_chains=4, adapt_mass=True, step_jitter=0.3),
-        HMC(num_samples=600, warmup=200, step_size=None, num_steps=4, step_jitter=0.3, start="prior"),
+        HMC(num_samples=1000, warmup=100, step_size=0.05, num_steps=4, num_chains=4),
+        HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, num_chains=4, adapt_mass=True, step_jitter=0.3),
+        HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, step_jitter=0.3, start="prior"),
     ],
     ids=["fixed step", "adapted step and mass", "adapted step from the prior"],
 )

@@ -17,9 +17,7 @@ from bayesrob.inference.svi import kl_divergence, local_outputs
 from bayesrob.models import BayesianNetwork
 
 CASES = [(50, 3, 0.3, 0), (200, 5, 0.1, 2), (200, 3, 0.3, 1)]
-MORE = [
-    (n, d, noise, seed) for n, d, noise in ((50, 3, 0.3), (200, 5, 0.1), (200, 3, 0.3), (1000, 3, 0.3)) for seed in (3, 4)
-]
+MORE = [(n, d, noise, seed) for n, d, noise in ((50, 3, 0.3), (200, 5, 0.1), (1000, 3, 0.3)) for seed in (3, 4)]
 
 
 # ---- the exact optimum: for a Gaussian posterior, its mean and 1 / diagonal of its precision ------------------------------
@@ -207,7 +205,7 @@ def test_start_is_narrow_and_scaled_by_fan_in(captured_loss, moons):
         torch.testing.assert_close(start[name], torch.full_like(start[name], 0.2 * expected))
 
 
-# ---- the run ----------------------------------------------------------------------------------------------------------------
+# ---- the run --------------------------------------------------------------------------------------------------------
 
 
 def test_epochs_are_obeyed(classifier, moons):
