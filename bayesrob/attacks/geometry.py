@@ -85,11 +85,11 @@ def _ball_and_box(delta: Batch, eps: Real, lo: Batch, hi: Batch) -> Batch:
 def random_point(x: Batch, eps: Real, norm: str, bounds: Bounds | None, generator: torch.Generator) -> Batch:
     """A point drawn uniformly from the ball around each `x`, then clipped to `bounds`."""
     if norm == "l_inf":
-        noise = torch.rand(x.shape, generator=generator).to(x) * 2 - 1
+        noise = torch.rand(x.shape, generator=generator, dtype=torch.float32).to(x) * 2 - 1
         return clip(x + eps * noise, bounds)
-    direction = steepest(torch.randn(x.shape, generator=generator).to(x), "l_2")
+    direction = steepest(torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x), "l_2")
     # A ball's volume grows as radius^d: this radius makes the point uniform in it.
-    radius = torch.rand(len(x), generator=generator).to(x) ** (1 / max(1, x[0].numel() if len(x) else 1))
+    radius = torch.rand(len(x), generator=generator, dtype=torch.float32).to(x) ** (1 / max(1, x[0].numel() if len(x) else 1))
     return clip(x + eps * direction * _per_point(radius, x), bounds)
 
 

@@ -36,5 +36,5 @@ class Random(Attack):
         if self.norm == "l_inf":
             direction = torch.randint(2, x.shape, generator=generator).to(x) * 2 - 1
         else:
-            direction = steepest(torch.randn(x.shape, generator=generator).to(x), "l_2")
+            direction = steepest(torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x), "l_2")
         return clip(x + self.eps * direction, predictive.bounds)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bayesrob import __version__
 from bayesrob.data import Dataset
+from bayesrob.errors import InputError
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
@@ -33,6 +34,8 @@ def to_datatree(
     Returns:
         DataTree with dims `chain`, `draw`, `point` and, for the weights, `<parameter>_dim_<i>`.
     """
+    if num_points is not None and num_points < 1:
+        raise InputError(f"num_points is {num_points}.", "A log likelihood needs data.", "Give num_points >= 1, or None.")
     held = predictive.freeze(seed=seed)
     x, y = dataset.x_train[:num_points], dataset.y_train[:num_points]
     groups: dict[str, xr.Dataset] = {}

@@ -81,7 +81,7 @@ class BayesianNetwork(nn.Module):
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         scales = {name: _scale(prior_scale, shape) for name, shape in self._shapes.items()}
         self._site_scales = scales
-        self.register_buffer("prior_scales", self._flat_scales(torch.get_default_dtype()))
+        self.register_buffer("prior_scales", self._flat_scales(next(net.parameters()).dtype))
         self.prior_scales: Tensor
 
     # ---- Pyro -------------------------------------------------------------------------------------------------------
