@@ -89,7 +89,9 @@ def random_point(x: Batch, eps: Real, norm: str, bounds: Bounds | None, generato
         return clip(x + eps * noise, bounds)
     direction = steepest(torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x), "l_2")
     # A ball's volume grows as radius^d: this radius makes the point uniform in it.
-    radius = torch.rand(len(x), generator=generator, dtype=torch.float32).to(x) ** (1 / max(1, x[0].numel() if len(x) else 1))
+    radius = torch.rand(len(x), generator=generator, dtype=torch.float32).to(x) ** (
+        1 / max(1, x[0].numel() if len(x) else 1)
+    )
     return clip(x + eps * direction * _per_point(radius, x), bounds)
 
 

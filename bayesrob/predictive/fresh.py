@@ -101,7 +101,9 @@ class GaussianDraws(FreshDraws):
         sizes = [tensor.numel() for tensor in self.loc.values()]
         like = next(iter(self.loc.values()))
         # Drawn on the CPU in float32 whatever the device and dtype: the same seed means the same draws everywhere.
-        noise = torch.stack([torch.randn(sum(sizes), generator=generator, dtype=torch.float32) for _ in range(num_draws)]).to(like)
+        noise = torch.stack(
+            [torch.randn(sum(sizes), generator=generator, dtype=torch.float32) for _ in range(num_draws)]
+        ).to(like)
         pieces = zip(self.loc, noise.split(sizes, dim=-1), strict=True)
         return {
             name: torch.addcmul(self.loc[name], self.scale[name], piece.reshape(num_draws, *self.loc[name].shape))

@@ -235,10 +235,15 @@ def test_jitter_spreads_the_step_within_its_bounds(recorded):
 def test_a_given_step_is_used_as_it_is(classifier, moons):
     fixed = HMC(num_samples=5, warmup=5, step_size=0.013, num_steps=2, num_chains=1).fit(classifier, moons)
     assert (fixed.sample_stats["step_size"] == 0.013).all()
-    adapted = HMC(num_samples=5, warmup=5, step_size=0.013, num_steps=2, num_chains=1, adapt_step_size=True)
-    steps = adapted.fit(classifier, moons).sample_stats["step_size"]
-    assert (steps != 0.013).all()
-    assert len(np.unique(steps)) == 1  # adaptation ended with the warmup
+
+
+def test_an_adapted_step_is_fixed_after_the_warmup_but_for_its_jitter(classifier, moons):
+    settings = {"num_samples": 20, "warmup": 5, "step_size": 0.013, "num_steps": 2, "num_chains": 1, "adapt_step_size": True}
+    (step,) = np.unique(HMC(**settings, step_jitter=0.0).fit(classifier, moons).sample_stats["step_size"])
+    assert step != 0.013
+    jittered = HMC(**settings).fit(classifier, moons).sample_stats["step_size"]
+    assert len(np.unique(jittered)) == 20
+    assert jittered.max() / jittered.min() < 1.3 / 0.7
 
 
 @pytest.mark.parametrize("step_size", [50.0, 1e30])

@@ -61,7 +61,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(folder):
     manifest = json.loads((folder / "study.json").read_text())
     assert len(sources) == len(manifest["figures"]) == 5
     assert all(source.startswith("data:image/png;base64,") for source in sources)
-    for needed in ("R-hat", "seed", "torch", "PGD", *pd.read_csv(folder / "accuracy.csv")["pgd"]):
+    for needed in ("R-hat", "seed", "torch", "PGD", *pd.read_csv(folder / "accuracy.csv")["pgd"].str.split(" ").str[0]):
         assert needed in page
 
 
