@@ -2,9 +2,10 @@
 
 from bayesrob.inference.base import Inference
 from bayesrob.inference.hmc import HMC
+from bayesrob.inference.nuts import NUTS
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.svi import SVI
 
-METHODS: dict[str, type[Inference]] = {"HMC": HMC, "SGD": SGD, "SVI": SVI}
+METHODS: dict[str, type[Inference]] = {"HMC": HMC, "NUTS": NUTS, "SGD": SGD, "SVI": SVI}
 
-__all__ = ["HMC", "METHODS", "SGD", "SVI", "Inference"]
+__all__ = ["HMC", "METHODS", "NUTS", "SGD", "SVI", "Inference"]

@@ -1,4 +1,4 @@
-"""Hamiltonian dynamics over a flat weight vector: pure functions that HMC (and later NUTS) compose."""
+"""Hamiltonian dynamics over a flat weight vector, and its adaptation: the pieces that HMC and NUTS compose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from torch import Tensor
 
 from bayesrob.models import LogJoint
 
-__all__ = ["DualAveraging", "Point", "RunningVariance", "kinetic", "leapfrog", "point", "reasonable_step_size"]
+__all__ = [
+    "DualAveraging",
+    "Point",
+    "RunningVariance",
+    "kinetic",
+    "leapfrog",
+    "mass_windows",
+    "point",
+    "reasonable_step_size",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,3 +118,15 @@ class RunningVariance:
     def regularised(self) -> Tensor:
         n = self.count
         return (self.squares / (n - 1)) * (n / (n + 5)) + 1e-3 * 5 / (n + 5)
+
+
+def mass_windows(warmup: int) -> list[tuple[int, int]]:
+    """Stan's schedule: 15% to find the posterior, then windows of doubling length, then 10% for the step size alone."""
+    start, end = int(0.15 * warmup), int(0.9 * warmup)
+    windows, size = [], 25
+    while start < end:
+        stop = end if start + 3 * size > end else start + size
+        if stop - start >= 5:
+            windows.append((start, stop))
+        start, size = stop, 2 * size
+    return windows

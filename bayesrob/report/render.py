@@ -87,6 +87,10 @@ def _flags(tree: xr.DataTree) -> list[tuple[bool, str]]:
     if "acceptance_rate" in found:
         rates = ", ".join(f"{rate:.2f}" for rate in found["acceptance_rate"].values)
         flags.append((bool((found["acceptance_rate"] > 0.5).all()), f"acceptance by chain {rates}"))
+    stats = tree["sample_stats"].to_dataset()
+    if "reached_max_treedepth" in stats:
+        count = int(stats["reached_max_treedepth"].sum())
+        flags.append((count == 0, f"{count} trajectories cut off at the largest tree depth"))
     if "distinct_draws" in found:
         distinct = found["distinct_draws"].values.tolist()
         draws = tree["sample_stats"].sizes["draw"]

@@ -10,26 +10,9 @@ from torch import nn
 
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
-from bayesrob.inference import HMC
+from bayesrob.inference import HMC, NUTS
 from bayesrob.models import BayesianNetwork
-
-
-def by_chain(post, values: torch.Tensor) -> np.ndarray:
-    """`[draw, ...]`, interleaved, to `[chain, draw, ...]`."""
-    return values.reshape(-1, post.num_chains, *values.shape[1:]).transpose(0, 1).double().numpy()
-
-
-def theta(post, model: BayesianNetwork) -> torch.Tensor:
-    return model.flatten(post.weights)
-
-
-def check_moments(values: np.ndarray, mean: np.ndarray, variance: np.ndarray, rtol: float = 0.1) -> None:
-    """`[chain, draw, quantity]` has these moments: means within 3 Monte Carlo standard errors."""
-    error = np.array([az.mcse(values[..., i], method="mean") for i in range(values.shape[-1])])
-    assert (error < 0.1 * np.sqrt(variance)).all()  # enough draws for the next line to say something
-    assert (np.abs(values.mean((0, 1)) - mean) < 3 * error).all()
-    np.testing.assert_allclose(values.var((0, 1)), variance, rtol=rtol)
-
+from tests.inference.helpers import by_chain, check_moments, correlation, theta
 
 # ---- known posteriors ---------------------------------------------------------------------------------------------------
 
@@ -40,8 +23,18 @@ def check_moments(values: np.ndarray, mean: np.ndarray, variance: np.ndarray, rt
         HMC(num_samples=1000, warmup=100, step_size=0.05, num_steps=4, num_chains=4),
         HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, num_chains=4, adapt_mass=True, step_jitter=0.3),
         HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, step_jitter=0.3, start="prior"),
+        NUTS(num_samples=500, warmup=200),
+        NUTS(num_samples=500, warmup=200, adapt_mass=True, start="prior"),
+        NUTS(num_samples=500, warmup=100, step_size=0.05, max_tree_depth=4),
     ],
-    ids=["fixed step", "adapted step and mass", "adapted step from the prior"],
+    ids=[
+        "fixed step",
+        "adapted step and mass",
+        "adapted step from the prior",
+        "NUTS",
+        "NUTS adapted mass",
+        "NUTS fixed step",
+    ],
 )
 def test_linear_gaussian_posterior_is_exact(linear_gaussian, sampler):
     exact = linear_gaussian(n=30, d=2, noise=0.5)
@@ -54,11 +47,6 @@ def test_linear_gaussian_posterior_is_exact(linear_gaussian, sampler):
     functions = post.logits(x)[..., 0]
     check_moments(by_chain(post, functions), mean.numpy(), variance.numpy())
     torch.testing.assert_close(post(x)[:, 0], functions.mean(0))
-
-
-def correlation(covariance: np.ndarray) -> np.ndarray:
-    scale = np.sqrt(np.diag(covariance))
-    return covariance / np.outer(scale, scale)
 
 
 def test_adapted_mass_masters_unequal_scales(linear_gaussian):
@@ -74,14 +62,21 @@ def test_adapted_mass_masters_unequal_scales(linear_gaussian):
     check_moments(by_chain(post, theta(post, exact.model)), exact.mean.numpy(), (scale**2).numpy(), rtol=0.2)
 
 
-def test_logistic_regression_is_exact():
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        HMC(num_samples=1000, warmup=50, step_size=0.5, num_steps=4, num_chains=4, step_jitter=0.2),
+        NUTS(num_samples=500, warmup=200, num_chains=4),
+    ],
+    ids=["HMC", "NUTS"],
+)
+def test_logistic_regression_is_exact(sampler):
     """Two classes see only differences of the outputs: their posterior by quadrature on a grid."""
     x_train = torch.tensor([[-2.0], [-1.0], [-0.5], [0.0], [0.3], [1.0], [2.0], [2.5]])
     y_train = torch.tensor([0, 0, 1, 0, 1, 1, 0, 1])
     x_test = torch.tensor([[-3.0], [0.0], [0.7], [4.0]])
     dataset = data.from_arrays(x_train, y_train, x_test, torch.tensor([0, 0, 1, 1]))
     model = BayesianNetwork(nets.mlp(1, (), 2), prior_scale=1.5)
-    sampler = HMC(num_samples=1000, warmup=50, step_size=0.5, num_steps=4, num_chains=4, step_jitter=0.2)
     post = sampler.fit(model, dataset, seed=0)
 
     axis = np.linspace(-12, 12, 801)

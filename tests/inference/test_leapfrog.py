@@ -13,8 +13,15 @@ from pyro.ops.dual_averaging import DualAveraging as PyrosDualAveraging
 from pyro.ops.integrator import velocity_verlet
 
 from bayesrob import rng
-from bayesrob.inference.hmc import _mass_windows
-from bayesrob.inference.leapfrog import DualAveraging, RunningVariance, kinetic, leapfrog, point, reasonable_step_size
+from bayesrob.inference.leapfrog import (
+    DualAveraging,
+    RunningVariance,
+    kinetic,
+    leapfrog,
+    mass_windows,
+    point,
+    reasonable_step_size,
+)
 from bayesrob.models import LogJoint
 
 
@@ -174,8 +181,8 @@ def test_running_variance_is_numpys():
 
 
 @pytest.mark.parametrize("warmup", [10, 20, 100, 250, 1000, 1777])
-def test_mass_windows_cover_the_middle_once(warmup):
-    windows = _mass_windows(warmup)
+def testmass_windows_cover_the_middle_once(warmup):
+    windows = mass_windows(warmup)
     assert windows[0][0] == int(0.15 * warmup)
     assert windows[-1][1] == int(0.9 * warmup)  # the rest adapts the step to the last mass
     assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(windows))
@@ -184,9 +191,9 @@ def test_mass_windows_cover_the_middle_once(warmup):
     assert min(lengths) >= 5
 
 
-def test_mass_windows_of_a_long_warmup_double():
-    assert [stop - start for start, stop in _mass_windows(1000)] == [25, 50, 100, 575]
+def testmass_windows_of_a_long_warmup_double():
+    assert [stop - start for start, stop in mass_windows(1000)] == [25, 50, 100, 575]
 
 
 def test_a_warmup_too_short_for_a_variance_has_no_window():
-    assert _mass_windows(5) == []
+    assert mass_windows(5) == []

@@ -1,0 +1,150 @@
+"""The no-U-turn sampler on the full data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bayesrob.inference.base import require
+from bayesrob.inference.chains import DIVERGENT, ChainSampler, draw_momentum
+from bayesrob.inference.leapfrog import Point, kinetic, leapfrog
+from bayesrob.models import LogJoint
+
+__all__ = ["NUTS"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NUTS(ChainSampler):
+    """The no-U-turn sampler: trajectories that end when they turn back (Hoffman & Gelman 2014).
+
+    Targets the exact posterior. As in Stan, states of a trajectory are drawn in proportion to exp(-H) with a bias towards
+    its later half (Betancourt 2017, appendix A.3), and the U-turn is judged by the momenta's sum, within and across the
+    halves (A.4.2).
+
+    Args:
+        max_tree_depth: a trajectory has at most 2^max_tree_depth - 1 steps. 10 is Stan's. `sample_stats`
+            tells which trajectories reached it, where longer ones would have explored more.
+        num_samples, warmup, step_size, num_chains, adapt_step_size, target_accept, adapt_mass, start, memory: see
+            `ChainSampler`.
+    """
+
+    max_tree_depth: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        depth = self.max_tree_depth
+        good = isinstance(depth, int) and not isinstance(depth, bool) and depth >= 1
+        require(good, f"max_tree_depth is {depth!r}.", "It counts from 1.", "Give a whole number >= 1.")
+
+    def _transition(
+        self, target: LogJoint, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator
+    ) -> tuple[Point, dict[str, Any]]:
+        momentum = draw_momentum(state, inverse_mass, generator)
+        energy = float(-state.log_joint + kinetic(momentum, inverse_mass))
+        walk = _Walk(target, inverse_mass, step_size, energy, generator)
+        tree = _Tree(_End(state, momentum), _End(state, momentum), state, 0.0, momentum, energy)
+        depth = 0
+        while depth < self.max_tree_depth and not (walk.diverging or walk.turned):
+            forward = walk.uniform() < 0.5
+            new = walk.subtree(tree.last if forward else tree.first, 1 if forward else -1, depth)
+            depth += 1
+            if new is None:
+                break
+            keep_new = walk.uniform() < math.exp(min(0.0, new.log_weight - tree.log_weight))
+            tree = walk.join(*((tree, new) if forward else (new, tree)), chosen=new if keep_new else tree)
+        return tree.state, {
+            "acceptance_rate": walk.acceptance / walk.steps,
+            "accepted": tree.state is not state,
+            "diverging": walk.diverging,
+            "energy": tree.energy,
+            "energy_error": tree.energy - energy,
+            "lp": float(tree.state.log_joint),
+            "step_size": step_size,
+            "n_steps": walk.steps,
+            "tree_depth": depth,
+            "reached_max_treedepth": depth == self.max_tree_depth and not (walk.diverging or walk.turned),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _End:
+    """One state of a trajectory with its momentum."""
+
+    point: Point
+    momentum: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tree:
+    """A stretch of a trajectory, first to last in time, and the state drawn from it in proportion to exp(-H)."""
+
+    first: _End
+    last: _End
+    state: Point
+    log_weight: float  # log of the sum of exp(H_start - H) over its states
+    momentum_sum: Tensor
+    energy: float  # of `state`
+
+
+class _Walk:
+    """One trajectory under way: what its subtrees share."""
+
+    def __init__(self, target: LogJoint, inverse_mass: Tensor, step_size: float, energy: float, generator: torch.Generator):
+        self.target, self.inverse_mass, self.step_size, self.energy = target, inverse_mass, step_size, energy
+        self.generator = generator
+        self.steps, self.acceptance = 0, 0.0
+        self.diverging = self.turned = False
+
+    def uniform(self) -> float:
+        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
+
+    def subtree(self, start: _End, direction: int, depth: int) -> _Tree | None:
+        """2^depth new states beyond `start`; None if they turn back on themselves or diverge, which ends the walk."""
+        if depth == 0:
+            return self._step(start, direction)
+        near = self.subtree(start, direction, depth - 1)
+        if near is None:
+            return None
+        far = self.subtree(near.last if direction > 0 else near.first, direction, depth - 1)
+        if far is None:
+            return None
+        total = _log_add(near.log_weight, far.log_weight)
+        chosen = far if self.uniform() < math.exp(far.log_weight - total) else near
+        whole = self.join(*((near, far) if direction > 0 else (far, near)), chosen=chosen)
+        return None if self.turned else whole
+
+    def join(self, before: _Tree, after: _Tree, chosen: _Tree) -> _Tree:
+        """Two neighbouring stretches as one; notes whether the trajectory turned within it."""
+        momentum_sum = before.momentum_sum + after.momentum_sum
+        self.turned = (
+            self._turns(before.first, after.last, momentum_sum)
+            or self._turns(before.first, after.first, before.momentum_sum + after.first.momentum)
+            or self._turns(before.last, after.last, before.last.momentum + after.momentum_sum)
+        )
+        log_weight = _log_add(before.log_weight, after.log_weight)
+        return _Tree(before.first, after.last, chosen.state, log_weight, momentum_sum, chosen.energy)
+
+    def _step(self, start: _End, direction: int) -> _Tree | None:
+        end, momentum = leapfrog(self.target, start.point, start.momentum, self.inverse_mass, direction * self.step_size, 1)
+        energy = float(-end.log_joint + kinetic(momentum, self.inverse_mass))
+        error = energy - self.energy
+        self.steps += 1
+        if not math.isfinite(error) or error > DIVERGENT:
+            self.diverging = True
+            return None
+        self.acceptance += math.exp(min(0.0, -error))
+        here = _End(end, momentum)
+        return _Tree(here, here, end, -error, momentum, energy)
+
+    def _turns(self, first: _End, last: _End, momentum_sum: Tensor) -> bool:
+        direction = self.inverse_mass * momentum_sum
+        return float(direction @ first.momentum) <= 0 or float(direction @ last.momentum) <= 0
+
+
+def _log_add(a: float, b: float) -> float:
+    top = max(a, b)
+    return top + math.log(math.exp(a - top) + math.exp(b - top))

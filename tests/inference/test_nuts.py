@@ -1,0 +1,102 @@
+"""NUTS: its trajectories state by state. Its posteriors are tested beside HMC's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bayesrob import rng
+from bayesrob.errors import ConvergenceWarning, InputError
+from bayesrob.inference import NUTS
+from bayesrob.inference.leapfrog import kinetic, leapfrog, point
+from bayesrob.inference.nuts import _End, _Walk
+from bayesrob.models import LogJoint
+
+
+@pytest.fixture
+def target(linear_gaussian) -> LogJoint:
+    exact = linear_gaussian(n=20, d=3)
+    exact.model.double()
+    return LogJoint(exact.model, exact.dataset.x_train, exact.dataset.y_train)
+
+
+def start(target: LogJoint):
+    generator = rng.generator(3, "tests", "nuts")
+    theta, momentum = (torch.randn(4, generator=generator).double() for _ in range(2))
+    inverse_mass = torch.tensor([1.0, 0.5, 2.0, 1.5]).double()
+    state = point(target, theta)
+    return state, momentum, inverse_mass, float(-state.log_joint + kinetic(momentum, inverse_mass))
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_a_subtree_is_the_plain_trajectory(target, direction, depth):
+    state, momentum, inverse_mass, energy = start(target)
+    step = 0.002  # too short to turn
+    walk = _Walk(target, inverse_mass, step, energy, rng.generator(0))
+    tree = walk.subtree(_End(state, momentum), direction, depth)
+    assert tree is not None
+    states = []
+    for _ in range(2**depth):
+        state, momentum = leapfrog(target, state, momentum, inverse_mass, direction * step, 1)
+        states.append((state, momentum))
+    weights = torch.stack([energy + s.log_joint - kinetic(p, inverse_mass) for s, p in states])
+    assert walk.steps == 2**depth
+    assert tree.log_weight == pytest.approx(float(weights.logsumexp(0)), abs=1e-10)
+    torch.testing.assert_close(tree.momentum_sum, torch.stack([p for _, p in states]).sum(0))
+    near, far = (tree.first, tree.last) if direction > 0 else (tree.last, tree.first)
+    torch.testing.assert_close(near.point.theta, states[0][0].theta)
+    torch.testing.assert_close(far.point.theta, states[-1][0].theta)
+    assert any(torch.equal(tree.state.theta, s.theta) for s, _ in states)
+    assert walk.acceptance == pytest.approx(float(weights.exp().clamp(max=1).sum()))
+
+
+def test_states_of_a_subtree_are_drawn_by_their_weight(target):
+    """2,000 subtrees of four states with a coarse step, whose weights differ."""
+    state, momentum, inverse_mass, energy = start(target)
+    step = 0.04
+    states, end = [], (state, momentum)
+    for _ in range(4):
+        end = leapfrog(target, *end, inverse_mass, step, 1)
+        states.append(end)
+    weights = torch.stack([s.log_joint - kinetic(p, inverse_mass) for s, p in states]).softmax(0).numpy()
+    assert weights.max() > 1.2 * weights.min()
+    walk = _Walk(target, inverse_mass, step, energy, rng.generator(0))
+    counts = np.zeros(4)
+    for _ in range(2000):
+        tree = walk.subtree(_End(state, momentum), 1, 2)
+        counts[[torch.allclose(tree.state.theta, s.theta) for s, _ in states].index(True)] += 1
+    error = np.sqrt(weights * (1 - weights) / 2000)
+    assert (np.abs(counts / 2000 - weights) < 4 * error).all()
+
+
+def test_a_trajectory_turns_after_about_half_a_period(linear_gaussian):
+    """Prior only: N(0, 1) in 21 dimensions has period 2 pi, so about 31 steps of 0.1, as a power of two, turn."""
+    exact = linear_gaussian(n=2, d=20, noise=1e4)
+    post = NUTS(num_samples=100, warmup=10, step_size=0.1, num_chains=1).fit(exact.model, exact.dataset)
+    lengths = post.sample_stats["n_steps"] * 0.1
+    assert np.pi / 2 < np.median(lengths) < 2 * np.pi
+    assert (post.sample_stats["n_steps"] < 2 ** post.sample_stats["tree_depth"]).all()
+
+
+def test_trajectories_that_are_cut_are_recorded(classifier, moons):
+    post = NUTS(num_samples=5, warmup=2, step_size=1e-4, max_tree_depth=2, num_chains=1).fit(classifier, moons)
+    assert post.sample_stats["reached_max_treedepth"].all()
+    assert (post.sample_stats["n_steps"] == 3).all()
+
+
+def test_divergences_end_a_trajectory_and_are_noted(linear_gaussian):
+    exact = linear_gaussian()
+    with pytest.warns(ConvergenceWarning) as warned:
+        post = NUTS(num_samples=5, warmup=2, step_size=50.0, num_chains=1).fit(exact.model, exact.dataset)
+    assert any("5 of 5 trajectories diverged" in str(warning.message) for warning in warned)
+    assert post.sample_stats["diverging"].all()
+    assert not post.sample_stats["accepted"].any()
+    assert (post.sample_stats["acceptance_rate"] == 0).all()
+
+
+@pytest.mark.parametrize("depth", [0, 2.5, True])
+def test_a_tree_depth_that_is_none_is_refused(depth):
+    with pytest.raises(InputError, match="max_tree_depth"):
+        NUTS(max_tree_depth=depth)
