@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import numbers
 from collections.abc import Iterator
 
 import torch
@@ -19,13 +20,13 @@ __all__ = ["derive", "generator", "global_seed"]
 
 def derive(seed: int, *names: str | int) -> int:
     """A 63-bit seed that depends on `seed` and every one of `names` (SHA-256: nearby seeds give unrelated streams)."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise InputError(
             f"The seed is {seed!r}, not an integer.",
             "Results are reproducible only from a known integer.",
             "Pass seed=0.",
         )
-    path = "/".join([str(seed), *map(str, names)])
+    path = "/".join([str(int(seed)), *map(str, names)])
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
 
 

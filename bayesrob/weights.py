@@ -43,6 +43,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], descripti
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial / _TENSORS)
         digest = hashlib.sha256((partial / _TENSORS).read_bytes()).hexdigest()
         document = {"format": FORMAT, "sha256": digest, **description}
+        document["description_sha256"] = _digest(document)
         (partial / _DESCRIPTION).write_text(json.dumps(document, indent=1))
         if path.exists():
             shutil.rmtree(path)
@@ -71,12 +72,15 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         description = json.loads((path / _DESCRIPTION).read_text())
         version, digest = description["format"], description["sha256"]
+        signed = description.pop("description_sha256") == _digest(description)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / _DESCRIPTION} cannot be read: {error}.", *damaged) from error
     if version != FORMAT:
         raise CheckpointError(
             f"{path} has format {version!r}.", f"This version of bayesrob reads format {FORMAT}.", "Update bayesrob."
         )
+    if not signed:
+        raise CheckpointError(f"{path / _DESCRIPTION} does not have the recorded SHA-256.", *damaged)
     content = (path / _TENSORS).read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"{path / _TENSORS} does not have the recorded SHA-256.", *damaged)
@@ -84,3 +88,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
         return load_tensors(content), description
     except SafetensorError as error:
         raise CheckpointError(f"{path / _TENSORS} cannot be read: {error}.", *damaged) from error
+
+
+def _digest(description: Mapping[str, Any]) -> str:
+    """SHA-256 of a description as JSON with sorted keys: against damage, not against forgery."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()

@@ -14,6 +14,7 @@ from bayesrob import rng
 from bayesrob.attacks.geometry import NORMS
 from bayesrob.errors import BayesrobError, InputError, check_name
 from bayesrob.predictive import OBJECTIVES, Predictive
+from bayesrob.predictive.base import check_num_draws
 from bayesrob.types import Batch, Labels
 
 __all__ = ["Attack"]
@@ -80,6 +81,12 @@ def check_ball(eps: float, norm: str) -> None:
 def check_attack_objective(objective: str) -> None:
     """Raise `UnknownNameError` unless `objective` is one of the predictive's."""
     check_name("objective", objective, OBJECTIVES)
+
+
+def check_attack_draws(num_draws: int | None) -> None:
+    """Raise unless `num_draws` is None or a number of draws."""
+    if num_draws is not None:
+        check_num_draws(num_draws)
 
 
 def next_seed(generator: torch.Generator) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_attack_objective, check_ball, next_seed
+from bayesrob.attacks.base import Attack, check_attack_draws, check_attack_objective, check_ball, next_seed
 from bayesrob.attacks.geometry import clip, steepest
 from bayesrob.predictive import Predictive
 from bayesrob.types import Batch, Labels
@@ -38,6 +38,7 @@ class FGSM(Attack):
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
         check_attack_objective(self.objective)
+        check_attack_draws(self.num_draws)
 
     def perturb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
         gradient = predictive.input_gradient(x, y, self.objective, self.num_draws, next_seed(generator))

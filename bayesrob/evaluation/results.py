@@ -42,6 +42,7 @@ class Results:
                 "Choose another.",
             )
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "report.html").unlink(missing_ok=True)  # of an earlier run; this one may be interrupted
         self._started = time.perf_counter()
         self.manifest: dict[str, Any] = {
             "study": study,

@@ -51,7 +51,7 @@ class Inference(abc.ABC):
         predictive.info.update(
             method=type(self).__name__,
             settings=dataclasses.asdict(self),
-            seed=seed,
+            seed=int(seed),
             dataset={"name": dataset.name, "n_train": len(dataset.x_train)},
             prior_scale=model.prior_scale if isinstance(model, BayesianNetwork) else None,
             seconds=time.perf_counter() - start,

@@ -70,9 +70,9 @@ def minimise(
     step = 0
     with progress.bar(description, steps) as advance, torch.enable_grad():
         for _ in range(epochs):
+            # Batches of equal size, give or take a point: a short last one would stand for all the data like a full one.
             order = torch.randperm(num_data, generator=generator).to(x.device) if per_epoch > 1 else None
-            for start in range(0, num_data, batch_size):
-                index = None if order is None else order[start : start + batch_size]
+            for index in (None,) if order is None else order.tensor_split(per_epoch):
                 if decay:
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -65,7 +65,12 @@ class SVI(Inference):
             check_name("estimator", self.estimator, ["shared_draw", "local"])
         good = math.isfinite(self.initial_scale) and self.initial_scale > 0
         require(good, f"initial_scale is {self.initial_scale}.", "It is a standard deviation.", "Give e.g. 0.1.")
-        require(self.num_draws >= 1, f"num_draws is {self.num_draws}.", "A prediction averages one at least.", "Give >= 1.")
+        require(
+            isinstance(self.num_draws, int) and not isinstance(self.num_draws, bool) and self.num_draws >= 1,
+            f"num_draws is {self.num_draws}.",
+            "A prediction averages one at least.",
+            "Give >= 1.",
+        )
 
     def _run(
         self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int

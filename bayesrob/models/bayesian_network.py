@@ -101,6 +101,9 @@ class BayesianNetwork(nn.Module):
             prior = normal.expand(shape).to_event(len(shape))
             weights[name] = pyro.sample(name, prior)
         outputs = functional_call(self.net, weights, (x,))
+        if y is not None:
+            self.likelihood.check_shapes(outputs, y)
+        self._scaling(x, num_data)
         with pyro.plate("data", size=num_data or len(x), subsample=torch.arange(len(x), device=x.device)):
             return pyro.sample("obs", self.likelihood.distribution(outputs), obs=y)
 
@@ -146,8 +149,19 @@ class BayesianNetwork(nn.Module):
 
     def log_joint(self, theta: Float[Tensor, " weight"], x: Batch, y: Labels, num_data: int | None = None) -> Tensor:
         """log p(w) + (num_data / batch) log p(y | x, w), a float64 scalar: Pyro's trace log-probability."""
-        scale = 1.0 if num_data is None else num_data / len(x)
-        return self.log_prior(theta) + scale * self.likelihood.total(self.outputs(theta, x), y)
+        outputs = self.outputs(theta, x)
+        self.likelihood.check_shapes(outputs, y)
+        return self.log_prior(theta) + self._scaling(x, num_data) * self.likelihood.total(outputs, y)
+
+    def _scaling(self, x: Batch, num_data: int | None) -> float:
+        """How many times a mini-batch stands for itself."""
+        if num_data is not None and num_data < len(x):
+            raise InputError(
+                f"num_data is {num_data} for a batch of {len(x)}.",
+                "It is the size of the whole data set.",
+                "Pass len(x_train), or leave it out for all the data.",
+            )
+        return 1.0 if num_data is None else num_data / len(x)
 
 
 def _scale(prior_scale: float | str, shape: torch.Size) -> float:

@@ -37,6 +37,16 @@ class Likelihood(abc.ABC):
     def predictive(self, outputs: Tensor) -> Tensor:
         """`[draw, batch, out] -> [batch, out]`: log posterior predictive probabilities, or the posterior mean."""
 
+    def check_shapes(self, outputs: Tensor, y: Tensor) -> None:
+        """Raise `InputError` unless `y` has one label for every row of `outputs` `[batch, out]`: nothing may broadcast."""
+        shape = outputs.shape if isinstance(self, Normal) else outputs.shape[:1]
+        if y.shape != shape:
+            raise InputError(
+                f"Labels have shape {tuple(y.shape)}, the network's outputs {tuple(outputs.shape)}.",
+                f"A {self.name} likelihood needs labels of shape {tuple(shape)}.",
+                "Reshape them: y[:, None] for one regression target, class indices for classes.",
+            )
+
     @abc.abstractmethod
     def check_labels(self, y: Tensor, out_features: int | None) -> None:
         """Raise `InputError` if `y` cannot be labels of this likelihood."""

@@ -151,6 +151,8 @@ class Predictive(nn.Module, abc.ABC):
         """
         x = self._checked(x)
         self.check_labels(x, y)
+        if not bool(x.detach().isfinite().all()):
+            raise InputError("Inputs contain NaN or infinity.", "No gradient is defined there.", "Clean the data first.")
         found = find_objective(objective, self.likelihood)
         num_draws, seed = self.resolve(num_draws, seed)
         if standard_error:

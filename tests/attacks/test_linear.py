@@ -7,8 +7,10 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from bayesrob import nets, rng
 from bayesrob.attacks import FGSM, PGD
-from bayesrob.attacks.geometry import norms
+from bayesrob.attacks.geometry import NORMS, norms, project
+from bayesrob.predictive import from_modules
 from tests.attacks.helpers import linear
 
 CLIMBABLE = ["expected_loss", "predictive_loss", "margin"]
@@ -142,3 +144,19 @@ def test_accuracy_falls_exactly_where_the_margin_is_within_reach():
         fooled = post(pgd(norm)(post, X, y)).argmax(-1) != y
         assert torch.equal(fooled, most > gap)
         assert 0 < fooled.sum() < len(y)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)], ids=["unbounded", "bounded"])
+def test_pgd_s_defaults_reach_the_worst_case_in_784_dimensions(norm, bounds):
+    """Default steps and random start: the margin gained is the largest there is, to 0.1%."""
+    generator = rng.generator(0, "tests", "784")
+    net = nets.mlp(784, (), 2)
+    x, y = torch.rand(32, 784, generator=generator), torch.randint(2, (32,), generator=generator)
+    post = from_modules([net.eval()], bounds=bounds)
+    weight = net[1].weight.detach()
+    uphill = torch.where((y == 0)[:, None], weight[1] - weight[0], weight[0] - weight[1])
+    eps = 0.1 if norm == "l_inf" else 2.0
+    worst = project(x + 1e6 * uphill, x, eps, norm, bounds)  # a linear loss is largest where its direction leaves the set
+    gain = [((z - x) * uphill).sum(1) for z in (PGD(eps=eps, norm=norm)(post, x, y), worst)]
+    assert (gain[0] >= 0.999 * gain[1]).all()

@@ -264,3 +264,13 @@ def test_unknown_estimator_names_the_nearest():
 def test_a_plain_network_has_no_prior(moons):
     with pytest.raises(InputError, match=r"SVI got a plain Sequential.*models.BayesianNetwork"):
         SVI().fit(nets.mlp(2, (4,), 2), moons)
+
+
+@pytest.mark.parametrize("n", [257, 300])
+def test_a_data_set_that_batches_do_not_divide(linear_gaussian, n):
+    """A short last batch would count as much as a full one, and its one point pull the means away."""
+    exact = linear_gaussian(n=n, d=3, noise=0.1)
+    post = SVI().fit(exact.model, exact.dataset)
+    loc, scale = (exact.model.flatten(part).double() for part in (post.loc, post.scale))
+    assert ((loc - exact.mean).abs() / exact.covariance.diagonal().sqrt()).max() < 0.1
+    torch.testing.assert_close(scale**2 * exact.precision.diagonal(), torch.ones(4).double(), rtol=0, atol=0.2)

@@ -169,3 +169,28 @@ def test_unknown_names_suggest_the_nearest(arguments, meant):
 def test_bad_networks(net, message):
     with pytest.raises(InputError, match=message):
         BayesianNetwork(net)
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "normal"])
+def test_labels_of_another_shape_never_broadcast(likelihood):
+    model = BayesianNetwork(nets.mlp(2, (3,), 1 if likelihood == "normal" else 2), likelihood=likelihood)
+    x, theta = torch.randn(4, 2), torch.randn(model.num_weights)
+    bad = (
+        [torch.randn(4), torch.randn(1, 1)]
+        if likelihood == "normal"
+        else [torch.zeros(1).long(), torch.eye(4)[:, :2].long()]
+    )
+    for y in bad:
+        with pytest.raises(InputError, match="Labels have shape"):
+            model.log_joint(theta, x, y)
+        with pytest.raises(InputError, match="Labels have shape"):
+            model(x, y)
+
+
+def test_a_whole_smaller_than_its_part_is_refused():
+    model = BayesianNetwork(nets.mlp(2, (3,), 2))
+    x, y = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
+    with pytest.raises(InputError, match="num_data"):
+        model(x, y, num_data=3)
+    with pytest.raises(InputError, match="num_data"):
+        model.log_joint(torch.randn(model.num_weights), x, y, num_data=3)

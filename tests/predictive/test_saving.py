@@ -158,7 +158,21 @@ def test_a_description_with_something_missing(tmp_path, key):
     document = json.loads(file.read_text())
     del document[key]
     file.write_text(json.dumps(document))
-    with pytest.raises(CheckpointError, match=key):
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        bayesrob.load(tmp_path / "post")
+    del document["description_sha256"]
+    file.write_text(json.dumps({**document, "description_sha256": weights._digest(document)}))
+    with pytest.raises(CheckpointError, match=key):  # also when it was written so
+        bayesrob.load(tmp_path / "post")
+
+
+def test_a_description_that_was_changed(tmp_path):
+    """It would load as another function: the same weights, another activation."""
+    held().save(tmp_path / "post")
+    file = tmp_path / "post" / "predictive.json"
+    file.write_text(file.read_text().replace('"tanh"', '"relu"'))
+    assert '"relu"' in file.read_text()
+    with pytest.raises(CheckpointError, match="SHA-256"):
         bayesrob.load(tmp_path / "post")
 
 
@@ -166,7 +180,7 @@ def test_tensors_of_an_unknown_group(tmp_path):
     post = held()
     post.save(tmp_path / "post")
     tensors, document = weights.read(tmp_path / "post")
-    kept = {key: value for key, value in document.items() if key not in ("format", "sha256")}
+    kept = {key: value for key, value in document.items() if key not in ("format", "sha256", "description_sha256")}
     weights.write(tmp_path / "post", tensors | {"surprise/a": torch.ones(1)}, kept)
     with pytest.raises(CheckpointError, match="surprise"):
         bayesrob.load(tmp_path / "post")
