@@ -46,7 +46,7 @@ def setting(data: str, scale: Scale) -> Setting:
         # Long trajectories: with ten steps, chains on the digits had not met (R-hat 2.1 at the worst test point).
         hmc = br.inference.HMC(num_samples=250, warmup=250, num_steps=50, num_chains=4)
         return Setting(None, (32,), 500, hmc)
-    hmc = br.inference.HMC(num_samples=75, warmup=150, num_steps=40, num_chains=4)
+    hmc = br.inference.HMC(num_samples=75, warmup=100, num_steps=30, num_chains=4)
     return Setting(2000, (64,), 500, hmc)
 
 
