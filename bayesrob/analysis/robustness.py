@@ -23,7 +23,7 @@ def robustness(clean: xr.DataArray, adversarial: xr.DataArray, labels: xr.DataAr
     Returns:
         Dataset over `attack` (and `bound`, lower and upper): `accuracy`; `adversarial_accuracy`, the fraction of *all*
         points whose attacked prediction is the true label, also of those wrong to begin with; both with Wilson
-        intervals; `softmax_robustness` = 1 - mean over points of max over classes |p - p_adversarial| (Carbone et al.
+        intervals; `softmax_robustness` = 1 - mean over points of max over classes abs(p - p_adversarial) (Carbone et al.
         2020, section 5.3), in [0, 1], with a t interval.
 
     Raises:
