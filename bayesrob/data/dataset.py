@@ -67,6 +67,10 @@ class Dataset:
         """How many numbers a network must put out: the classes, or the regression targets of one point."""
         return self.y_train.shape[1] if self.num_classes is None else self.num_classes
 
+    def training(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """`x_train` and `y_train` on the device of `like`, and in its dtype but for class labels."""
+        return self.x_train.to(like), self.y_train.to(like) if self.num_classes is None else self.y_train.to(like.device)
+
     def __repr__(self) -> str:
         target = f"{self.out_features} outputs" if self.num_classes is None else f"{self.num_classes} classes"
         sizes = f"{len(self.x_train)} train, {len(self.x_test)} test"

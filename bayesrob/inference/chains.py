@@ -80,7 +80,7 @@ class ChainSampler(Inference):
             "Give e.g. 0.8.",
         )
         require(
-            self._adapts is False or self.warmup > 0,
+            not self._adapts or self.warmup > 0,
             "Adaptation without warmup.",
             "Step size and mass adapt only there.",
             "Give warmup > 0, or a fixed step_size with adapt_mass=False.",

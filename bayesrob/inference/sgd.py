@@ -60,8 +60,7 @@ class SGD(Inference):
         net = initialise(source, seed, "sgd") if self.initial == "fresh" else copy.deepcopy(source)
         net.train().requires_grad_(True)
         parameters = list(net.parameters())
-        x = dataset.x_train.to(parameters[0])
-        y = dataset.y_train.to(parameters[0]) if dataset.num_classes is None else dataset.y_train.to(parameters[0].device)
+        x, y = dataset.training(like=parameters[0])
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)

@@ -87,8 +87,7 @@ class SVI(Inference):
         loc = bnn.flatten(dict(net.named_parameters())).detach().requires_grad_()
         start = {name: torch.full_like(p, _initial_scale(self.initial_scale, p)) for name, p in net.named_parameters()}
         log_scale = bnn.flatten(start).log().detach().requires_grad_()
-        x = dataset.x_train.to(loc)
-        y = dataset.y_train.to(loc) if dataset.num_classes is None else dataset.y_train.to(loc.device)
+        x, y = dataset.training(like=loc)
         estimator = self.estimator or ("shared_draw" if steps is None else "local")
         noise = rng.generator(seed, "svi", "noise")
         mirror: list[Tensor] = []  # the last draw's noise, until its mirror image is used

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bayesrob import weights
 from bayesrob.errors import InputError
 from bayesrob.models import Categorical, Likelihood
+from bayesrob.nets import spec_of
 from bayesrob.numerics import chunk_size, outputs_per_example
 from bayesrob.predictive.gradients import DrawsFunction, gradient, gradient_with_error
 from bayesrob.predictive.objectives import objective as find_objective
@@ -57,7 +58,7 @@ class Predictive(nn.Module, abc.ABC):
         self.bounds = None if bounds is None else checked_bounds(bounds)
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.info: dict[str, Any] = dict(info or {})
-        self.out_features = (getattr(net, "spec", None) or {}).get("out_features", out_features)
+        self.out_features = (spec_of(net) or {}).get("out_features", out_features)
         self._outputs_per_example: int | None = None
         self.eval()
 
@@ -183,7 +184,7 @@ class Predictive(nn.Module, abc.ABC):
         tensors, values = self.contents()
         common = {
             "kind": self.kind,
-            "net": getattr(self.net, "spec", None),
+            "net": spec_of(self.net),
             "net_class": type(self.net).__name__,
             "likelihood": self.likelihood.spec(),
             "bounds": self.bounds,
