@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Generator, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,14 @@ from bayesrob.errors import check_name
 from bayesrob.inference.base import Inference, require, require_bayesian
 from bayesrob.inference.leapfrog import (
     DualAveraging,
+    Move,
+    Phase,
     Point,
+    Refresh,
     RunningVariance,
+    kinetic,
+    leapfrog,
+    leapfrog_batched,
     mass_windows,
     point,
     reasonable_step_size,
@@ -28,15 +35,21 @@ from bayesrob.nets import initialise
 from bayesrob.numerics.chunks import MEMORY_BYTES
 from bayesrob.predictive import HeldDraws
 
-__all__ = ["DIVERGENT", "ChainSampler", "draw_momentum"]
+__all__ = ["DIVERGENT", "ChainSampler", "Transition", "run_batched", "run_in_turn"]
 
 DIVERGENT = 1000.0
 """Energy error above which a trajectory counts as divergent (Stan's and Pyro's threshold)."""
 
+Transition = Generator[Refresh | Move, Phase, tuple[Point, dict[str, Any]]]
+"""Asks for momenta and trajectories; returns the next state and its sample statistics."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ChainSampler(Inference):
-    """Hamiltonian chains over the flat weight vector, run in turn; chain k is the same however many run.
+    """Hamiltonian chains over the flat weight vector, run in turn or in batches.
+
+    In turn, chain k is the same however many run. Batched, it is so up to the rounding of batched products, by which long
+    chains part.
 
     Args:
         num_samples: draws kept of each chain.
@@ -48,7 +61,11 @@ class ChainSampler(Inference):
         adapt_mass: learn a diagonal mass matrix in the warmup (Stan's windows); False keeps unit mass.
         start: chains start at "init", a random initialisation of the network each (layers' own), or at a draw of the
             "prior".
-        memory: bytes that the activations of one chunk of training data may take.
+        memory: bytes that the activations of one chunk of training data may take, in all chains that are run at once.
+        chains: "in_turn", one chain after the other, or "batched", all at once: every leapfrog step is one gradient for
+            all chains that are on their way, and none waits for the end of another's trajectory. None: batched on an
+            accelerator, in turn on a CPU. There batching saves only what small operations cost beside their arithmetic:
+            half the time of 4 chains of 2-32-32-2 on 500 points, a tenth of 784-64-10 on 2000.
     """
 
     num_samples: int = 250
@@ -60,6 +77,7 @@ class ChainSampler(Inference):
     adapt_mass: bool = False
     start: Literal["init", "prior"] = "init"
     memory: int = MEMORY_BYTES
+    chains: Literal["in_turn", "batched"] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("num_samples", 1), ("warmup", 0), ("num_chains", 1), ("memory", 1)):
@@ -86,6 +104,8 @@ class ChainSampler(Inference):
             "Give warmup > 0, or a fixed step_size with adapt_mass=False.",
         )
         check_name("start", self.start, ["init", "prior"])
+        if self.chains is not None:
+            check_name("chains", self.chains, ["in_turn", "batched"])
 
     @property
     def _adapts_step(self) -> bool:
@@ -95,6 +115,9 @@ class ChainSampler(Inference):
     def _adapts(self) -> bool:
         return self._adapts_step or self.adapt_mass or self.step_size is None
 
+    def _batches(self, device: torch.device) -> bool:
+        return device.type != "cpu" if self.chains is None else self.chains == "batched"
+
     def _run(
         self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
@@ -103,31 +126,37 @@ class ChainSampler(Inference):
         target = LogJoint(bnn, dataset.x_train, dataset.y_train, self.memory)
         # Axis order: draw, then chain, so that a prefix of the draws is what shorter chains would have given.
         draws = torch.empty(self.num_samples, self.num_chains, bnn.num_weights).to(bnn.prior_scales)
-        stats: dict[str, np.ndarray] = {}
+        batched = self.num_chains > 1 and self._batches(draws.device)
+        generators = [rng.generator(seed, stream, chain) for chain in range(self.num_chains)]
+        starts = [self._start(bnn, generator, seed, chain) for chain, generator in enumerate(generators)]
+        states = point(target, torch.stack(starts)).rows() if batched else [point(target, start) for start in starts]
         with progress.bar(type(self).__name__, self.num_chains * (self.warmup + self.num_samples)) as advance:
-            for chain in range(self.num_chains):
-                for name, values in self._chain(
-                    target, draws[:, chain], rng.generator(seed, stream, chain), seed, chain, advance
-                ).items():
-                    stats.setdefault(name, np.empty((self.num_chains, self.num_samples), values.dtype))[chain] = values
+            walks = [
+                self._chain(state.own(), draws[:, chain], generators[chain], chain, advance)
+                for chain, state in enumerate(states)
+            ]
+            rows = run_batched(target, walks) if batched else run_in_turn(target, walks)
+        stats = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         weights = {name: tensor.contiguous() for name, tensor in bnn.unflatten(draws.flatten(0, 1)).items()}
         predictive = HeldDraws(bnn.net, weights, self.num_chains, stats, **self._common(likelihood, dataset))
-        return predictive, _notes(type(self).__name__, stats), {"chunks": len(target.chunks)}
+        record = {
+            "chunks": len(target.chunks(self.num_chains if batched else 1)),
+            "chains": "batched" if batched else "in_turn",
+        }
+        return predictive, _notes(type(self).__name__, stats), record
 
     def _chain(
-        self, target: LogJoint, draws: Tensor, generator: torch.Generator, seed: int, chain: int, advance: Any
-    ) -> dict[str, np.ndarray]:
-        """Fill `draws` `[draw, weight]` with one chain; returns its sample statistics `[draw]`."""
-        bnn = target.model
-        state = point(target, self._start(bnn, generator, seed, chain))
+        self, state: Point, draws: Tensor, generator: torch.Generator, chain: int, advance: Any
+    ) -> Generator[Refresh | Move, Phase, dict[str, np.ndarray]]:
+        """Fill `draws` `[draw, weight]` with one chain from `state`; returns its sample statistics `[draw]`."""
         inverse_mass = torch.ones_like(state.theta)
-        step_size = self.step_size or reasonable_step_size(target, state, inverse_mass, generator)
+        step_size = self.step_size or (yield from reasonable_step_size(state, inverse_mass, generator))
         adaptation = DualAveraging(step_size, self.target_accept)
         windows = mass_windows(self.warmup) if self.adapt_mass else []
         variance = RunningVariance(state.theta)
         rows = []
         for i in range(self.warmup + self.num_samples):
-            state, row = self._transition(target, state, inverse_mass, step_size, generator)
+            state, row = yield from self._transition(state, inverse_mass, step_size, generator)
             if i < self.warmup:
                 if self._adapts_step:
                     adaptation.update(row["acceptance_rate"])
@@ -138,7 +167,7 @@ class ChainSampler(Inference):
                         windows.pop(0)
                         inverse_mass, variance = variance.regularised, RunningVariance(state.theta)
                         if self._adapts_step:
-                            step_size = reasonable_step_size(target, state, inverse_mass, generator, step_size)
+                            step_size = yield from reasonable_step_size(state, inverse_mass, generator, step_size)
                             adaptation = DualAveraging(step_size, self.target_accept)
                 if i == self.warmup - 1 and self._adapts_step:
                     step_size = adaptation.final
@@ -156,16 +185,76 @@ class ChainSampler(Inference):
         return bnn.flatten(dict(net.named_parameters())).detach()
 
     @abc.abstractmethod
-    def _transition(
-        self, target: LogJoint, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator
-    ) -> tuple[Point, dict[str, Any]]:
-        """The next state, and its sample statistics: `acceptance_rate`, `accepted`, `diverging` and what else there is."""
+    def _transition(self, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator) -> Transition:
+        """To the next state and its sample statistics: `acceptance_rate`, `accepted`, `diverging` and what else there is."""
 
 
-def draw_momentum(state: Point, inverse_mass: Tensor, generator: torch.Generator) -> Tensor:
-    """p ~ N(0, M). Noise is drawn on the CPU in float32: the same seed, the same proposals, whatever device and dtype."""
-    noise = torch.randn(state.theta.shape, generator=generator, dtype=torch.float32)
-    return noise.to(state.theta) * inverse_mass.rsqrt()
+def run_in_turn[T](target: LogJoint, walks: Iterable[Generator[Refresh | Move, Phase, T]]) -> list[T]:
+    """What the walks return, each run to its end before the next begins."""
+    results = []
+    for walk in walks:
+        try:
+            request = next(walk)
+            while True:
+                request = walk.send(_answer(target, request))
+        except StopIteration as end:
+            results.append(end.value)
+    return results
+
+
+def run_batched[T](target: LogJoint, walks: Iterable[Generator[Refresh | Move, Phase, T]]) -> list[T]:
+    """What the walks return, all run at once: requests of one kind and number of steps are answered in one batch.
+
+    Walks that have ended drop out. A walk alone in its batch takes the plain path.
+    """
+    walks = list(walks)
+    results: dict[int, T] = {}
+    pending: dict[int, Refresh | Move] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(walks)))  # None starts a generator
+    while answers:
+        for k, answer in answers.items():
+            try:
+                pending[k] = walks[k].send(answer)
+            except StopIteration as end:
+                results[k] = end.value
+        groups: dict[int, list[int]] = {}
+        for k, request in pending.items():
+            groups.setdefault(request.num_steps if isinstance(request, Move) else 0, []).append(k)
+        # Momenta first: they cost no gradient, and those who ask for them then join the others' next move.
+        answers = {}
+        for group in [groups[0]] if 0 in groups else groups.values():
+            answers.update(zip(group, _answer_all(target, [pending.pop(k) for k in group]), strict=True))
+    return [results[k] for k in range(len(walks))]
+
+
+def _answer(target: LogJoint, request: Refresh | Move) -> Phase:
+    if isinstance(request, Refresh):
+        end = request.start
+        momentum = request.noise.to(end.theta) * request.inverse_mass.rsqrt()
+    else:
+        end, momentum = leapfrog(target, **vars(request))
+    return Phase(end, momentum, float(kinetic(momentum, request.inverse_mass)) - float(end.log_joint))
+
+
+def _answer_all(target: LogJoint, requests: list[Any]) -> list[Phase]:
+    """Answers to requests of one kind and number of steps in few operations, however many they are."""
+    if len(requests) == 1:
+        return [_answer(target, requests[0])]
+    inverse_mass = torch.stack([request.inverse_mass for request in requests])
+    if isinstance(requests[0], Refresh):
+        ends = [request.start for request in requests]
+        momentum = torch.stack([request.noise for request in requests]).to(inverse_mass) * inverse_mass.rsqrt()
+    else:
+        fields = [(r.start.theta, r.start.log_joint, r.start.gradient, r.momentum) for r in requests]
+        *start, momentum = (torch.stack(field) for field in zip(*fields, strict=True))
+        step_size = momentum.new_tensor([[request.step_size] for request in requests])
+        end, momentum = leapfrog_batched(target, Point(*start), momentum, inverse_mass, step_size, requests[0].num_steps)
+        ends = end.rows()
+    kinetics = kinetic(momentum, inverse_mass).tolist()  # one transfer for all
+    return [
+        Phase(end, p, energy - float(end.log_joint))
+        for end, p, energy in zip(ends, momentum.unbind(), kinetics, strict=True)
+    ]
 
 
 def _notes(method: str, stats: dict[str, np.ndarray]) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bayesrob.inference.base import require
-from bayesrob.inference.chains import DIVERGENT, ChainSampler, draw_momentum
-from bayesrob.inference.leapfrog import Point, kinetic, leapfrog
-from bayesrob.models import LogJoint
+from bayesrob.inference.chains import DIVERGENT, ChainSampler, Transition
+from bayesrob.inference.leapfrog import Move, Point, refresh
 
 __all__ = ["HMC"]
 
@@ -29,8 +27,8 @@ class HMC(ChainSampler):
         step_jitter: each trajectory's step is scaled by a uniform factor in 1 -+ step_jitter, which breaks the resonances
             that fixed lengths have on nearly Gaussian posteriors (an adapted step found one: 6 effective draws of 800, 649
             with jitter). None: 0.3 if the step adapts, 0 for a step that was given.
-        num_samples, warmup, step_size, num_chains, adapt_step_size, target_accept, adapt_mass, start, memory: see
-            `ChainSampler`.
+        num_samples, warmup, step_size, num_chains, adapt_step_size, target_accept, adapt_mass, start, memory, chains:
+            see `ChainSampler`.
     """
 
     num_steps: int = 10
@@ -46,26 +44,21 @@ class HMC(ChainSampler):
     def _jitter(self) -> float:
         return (0.3 if self._adapts_step else 0.0) if self.step_jitter is None else self.step_jitter
 
-    def _transition(
-        self, target: LogJoint, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator
-    ) -> tuple[Point, dict[str, Any]]:
-        momentum = draw_momentum(state, inverse_mass, generator)
+    def _transition(self, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator) -> Transition:
+        start = yield refresh(state, inverse_mass, generator)
         jitter, uniform = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         step_size *= 1 + self._jitter * (2 * jitter - 1)
-        energy = float(-state.log_joint + kinetic(momentum, inverse_mass))
-        proposal, end_momentum = leapfrog(target, state, momentum, inverse_mass, step_size, self.num_steps)
-        end_energy = float(-proposal.log_joint + kinetic(end_momentum, inverse_mass))
-        error = end_energy - energy
+        end = yield Move(state, start.momentum, inverse_mass, step_size, self.num_steps)
+        error = end.energy - start.energy
         finite = math.isfinite(error)
         acceptance = math.exp(min(0.0, -error)) if finite else 0.0
         accepted = uniform < acceptance
-        if accepted:
-            state = proposal
+        state = end.point if accepted else state.own()
         return state, {
             "acceptance_rate": acceptance,
             "accepted": accepted,
             "diverging": not finite or error > DIVERGENT,
-            "energy": end_energy if accepted else energy,
+            "energy": (end if accepted else start).energy,
             "energy_error": error if finite else math.inf,
             "lp": float(state.log_joint),
             "step_size": step_size,

@@ -1,9 +1,14 @@
-"""Hamiltonian dynamics over a flat weight vector, and its adaptation: the pieces that HMC and NUTS compose."""
+"""Hamiltonian dynamics over flat weight vectors, and its adaptation: the pieces that HMC and NUTS compose.
+
+A chain is a generator that asks for its momenta (`Refresh`) and trajectories (`Move`) and is sent the `Phase` they lead to:
+whoever answers (`bayesrob.inference.chains`) may follow one trajectory, or those of many chains in one batch.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -12,33 +17,82 @@ from bayesrob.models import LogJoint
 
 __all__ = [
     "DualAveraging",
+    "Move",
+    "Phase",
     "Point",
+    "Refresh",
     "RunningVariance",
     "kinetic",
     "leapfrog",
+    "leapfrog_batched",
     "mass_windows",
     "point",
     "reasonable_step_size",
+    "refresh",
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A weight vector with its log joint (float64 scalar) and the gradient of that."""
+    """A weight vector with its log joint (float64 scalar, on the CPU where chains decide) and the gradient of that.
+
+    Or a batch of them: `[chain, weight]`, `[chain]` and `[chain, weight]`.
+    """
 
     theta: Tensor
     log_joint: Tensor
     gradient: Tensor
 
+    def own(self) -> Point:
+        """The same point in memory of its own: the row of a batch, kept for long, would keep the whole batch alive."""
+        return Point(_own(self.theta), self.log_joint, _own(self.gradient))
+
+    def rows(self) -> list[Point]:
+        """Each chain's point, as views of the batch."""
+        return list(map(Point, self.theta.unbind(), self.log_joint.unbind(), self.gradient.unbind()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A point with a momentum `[weight]`, and the energy H = -log joint + kinetic energy there."""
+
+    point: Point
+    momentum: Tensor
+    energy: float
+
+    def own(self) -> Phase:
+        """See `Point.own`."""
+        return Phase(self.point.own(), _own(self.momentum), self.energy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Refresh:
+    """A chain's request for the momentum p = M^(1/2) noise at `start`; noise is `[weight]`, float32 on the CPU."""
+
+    start: Point
+    noise: Tensor
+    inverse_mass: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """A chain's request for the end of `num_steps` leapfrog steps; one chain's arguments of `leapfrog`."""
+
+    start: Point
+    momentum: Tensor
+    inverse_mass: Tensor
+    step_size: float
+    num_steps: int
+
 
 def point(target: LogJoint, theta: Tensor) -> Point:
     log_likelihood, gradient = target.gradient(theta)
-    return Point(theta, log_likelihood + target.model.log_prior(theta), gradient)
+    return Point(theta, (log_likelihood + target.model.log_prior(theta)).cpu(), gradient)
 
 
 def kinetic(momentum: Tensor, inverse_mass: Tensor) -> Tensor:
-    """p' M^-1 p / 2 in float64: energies of a large network agree in their first seven digits."""
-    return 0.5 * (momentum.square() * inverse_mass).sum(dtype=torch.float64)
+    """p' M^-1 p / 2 in float64: energies of a large network agree in their first seven digits. `[chain]` for a batch."""
+    return 0.5 * (momentum.square() * inverse_mass).sum(-1, dtype=torch.float64)
 
 
 def leapfrog(
@@ -55,28 +109,49 @@ def leapfrog(
         theta.addcmul_(momentum, inverse_mass, value=step_size)
         log_likelihood, gradient = target.gradient(theta)
         momentum.add_(gradient, alpha=step_size if step < num_steps - 1 else 0.5 * step_size)
-    return Point(theta, log_likelihood + target.model.log_prior(theta), gradient), momentum
+    return Point(theta, (log_likelihood + target.model.log_prior(theta)).cpu(), gradient), momentum
+
+
+def leapfrog_batched(
+    target: LogJoint, start: Point, momentum: Tensor, inverse_mass: Tensor, step_size: Tensor, num_steps: int
+) -> tuple[Point, Tensor]:
+    """`leapfrog` for every row of `[chain, weight]`, each with its own step size, `[chain, 1]`."""
+    theta, drift = start.theta.clone(), step_size * inverse_mass
+    momentum = torch.addcmul(momentum, start.gradient, step_size, value=0.5)
+    log_likelihood, gradient = start.log_joint, start.gradient
+    for step in range(num_steps):
+        theta.addcmul_(momentum, drift)
+        log_likelihood, gradient = target.gradient(theta)
+        momentum.addcmul_(gradient, step_size, value=1.0 if step < num_steps - 1 else 0.5)
+    return Point(theta, (log_likelihood + target.model.log_prior(theta)).cpu(), gradient), momentum
+
+
+def refresh(start: Point, inverse_mass: Tensor, generator: torch.Generator) -> Refresh:
+    """p ~ N(0, M). Noise is drawn on the CPU in float32: the same seed, the same proposals, whatever device and dtype."""
+    return Refresh(start, torch.randn(start.theta.shape, generator=generator, dtype=torch.float32), inverse_mass)
 
 
 def reasonable_step_size(
-    target: LogJoint, start: Point, inverse_mass: Tensor, generator: torch.Generator, step_size: float = 0.1
-) -> float:
+    start: Point, inverse_mass: Tensor, generator: torch.Generator, step_size: float = 0.1
+) -> Generator[Refresh | Move, Phase, float]:
     """Double or halve until one leapfrog step's acceptance crosses one half (Hoffman & Gelman 2014, algorithm 4)."""
-    noise = torch.randn(start.theta.shape, generator=generator, dtype=torch.float32)
-    momentum = noise.to(start.theta) * inverse_mass.rsqrt()
-    initial = -start.log_joint + kinetic(momentum, inverse_mass)
+    initial = yield refresh(start, inverse_mass, generator)
 
-    def log_acceptance(size: float) -> float:
-        end, p = leapfrog(target, start, momentum, inverse_mass, size, 1)
-        change = float(initial - (-end.log_joint + kinetic(p, inverse_mass)))
+    def log_acceptance(size: float) -> Generator[Refresh | Move, Phase, float]:
+        end = yield Move(start, initial.momentum, inverse_mass, size, 1)
+        change = initial.energy - end.energy
         return change if math.isfinite(change) else -math.inf
 
-    direction = 1 if log_acceptance(step_size) > math.log(0.5) else -1
+    direction = 1 if (yield from log_acceptance(step_size)) > math.log(0.5) else -1
     for _ in range(50):
-        if direction * log_acceptance(step_size) <= direction * math.log(0.5):
+        if direction * (yield from log_acceptance(step_size)) <= direction * math.log(0.5):
             break
         step_size *= 2.0**direction
     return step_size
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 class DualAveraging:

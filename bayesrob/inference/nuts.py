@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
 
 from bayesrob.inference.base import require
-from bayesrob.inference.chains import DIVERGENT, ChainSampler, draw_momentum
-from bayesrob.inference.leapfrog import Point, kinetic, leapfrog
-from bayesrob.models import LogJoint
+from bayesrob.inference.chains import DIVERGENT, ChainSampler, Transition
+from bayesrob.inference.leapfrog import Move, Phase, Point, Refresh, refresh
 
 __all__ = ["NUTS"]
 
@@ -28,8 +27,8 @@ class NUTS(ChainSampler):
     Args:
         max_tree_depth: a trajectory has at most 2^max_tree_depth - 1 steps. 10 is Stan's. `sample_stats`
             tells which trajectories reached it, where longer ones would have explored more.
-        num_samples, warmup, step_size, num_chains, adapt_step_size, target_accept, adapt_mass, start, memory: see
-            `ChainSampler`.
+        num_samples, warmup, step_size, num_chains, adapt_step_size, target_accept, adapt_mass, start, memory, chains:
+            see `ChainSampler`.
     """
 
     max_tree_depth: int = 10
@@ -40,29 +39,29 @@ class NUTS(ChainSampler):
         good = isinstance(depth, int) and not isinstance(depth, bool) and depth >= 1
         require(good, f"max_tree_depth is {depth!r}.", "It counts from 1.", "Give a whole number >= 1.")
 
-    def _transition(
-        self, target: LogJoint, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator
-    ) -> tuple[Point, dict[str, Any]]:
-        momentum = draw_momentum(state, inverse_mass, generator)
-        energy = float(-state.log_joint + kinetic(momentum, inverse_mass))
-        walk = _Walk(target, inverse_mass, step_size, energy, generator)
-        tree = _Tree(_End(state, momentum), _End(state, momentum), state, 0.0, momentum, energy)
+    def _transition(self, state: Point, inverse_mass: Tensor, step_size: float, generator: torch.Generator) -> Transition:
+        start = yield refresh(state, inverse_mass, generator)
+        start = start.own()
+        walk = _Walk(inverse_mass, step_size, start.energy, generator)
+        tree = _Tree(start, start, start, 0.0, start.momentum)
         depth = 0
         while depth < self.max_tree_depth and not (walk.diverging or walk.turned):
             forward = walk.uniform() < 0.5
-            new = walk.subtree(tree.last if forward else tree.first, 1 if forward else -1, depth)
+            new = yield from walk.subtree(tree.last if forward else tree.first, 1 if forward else -1, depth)
             depth += 1
             if new is None:
                 break
             keep_new = walk.uniform() < math.exp(min(0.0, new.log_weight - tree.log_weight))
             tree = walk.join(*((tree, new) if forward else (new, tree)), chosen=new if keep_new else tree)
-        return tree.state, {
+        drawn = tree.drawn
+        return drawn.point, {
             "acceptance_rate": walk.acceptance / walk.steps,
-            "accepted": tree.state is not state,
+            "accepted": drawn is not start,
             "diverging": walk.diverging,
-            "energy": tree.energy,
-            "energy_error": tree.energy - energy,
-            "lp": float(tree.state.log_joint),
+            "energy": drawn.energy,
+            "energy_error": drawn.energy - start.energy,
+            "max_energy_error": walk.max_error,
+            "lp": float(drawn.point.log_joint),
             "step_size": step_size,
             "n_steps": walk.steps,
             "tree_depth": depth,
@@ -71,45 +70,37 @@ class NUTS(ChainSampler):
 
 
 @dataclasses.dataclass(frozen=True)
-class _End:
-    """One state of a trajectory with its momentum."""
-
-    point: Point
-    momentum: Tensor
-
-
-@dataclasses.dataclass(frozen=True)
 class _Tree:
     """A stretch of a trajectory, first to last in time, and the state drawn from it in proportion to exp(-H)."""
 
-    first: _End
-    last: _End
-    state: Point
+    first: Phase
+    last: Phase
+    drawn: Phase
     log_weight: float  # log of the sum of exp(H_start - H) over its states
     momentum_sum: Tensor
-    energy: float  # of `state`
 
 
 class _Walk:
     """One trajectory under way: what its subtrees share."""
 
-    def __init__(self, target: LogJoint, inverse_mass: Tensor, step_size: float, energy: float, generator: torch.Generator):
-        self.target, self.inverse_mass, self.step_size, self.energy = target, inverse_mass, step_size, energy
-        self.generator = generator
+    def __init__(self, inverse_mass: Tensor, step_size: float, energy: float, generator: torch.Generator):
+        self.inverse_mass, self.step_size, self.energy, self.generator = inverse_mass, step_size, energy, generator
         self.steps, self.acceptance = 0, 0.0
+        self.max_error = 0.0  # the largest in size, with its sign, as PyMC records it
         self.diverging = self.turned = False
 
     def uniform(self) -> float:
         return float(torch.rand((), generator=self.generator, dtype=torch.float64))
 
-    def subtree(self, start: _End, direction: int, depth: int) -> _Tree | None:
+    def subtree(self, start: Phase, direction: int, depth: int) -> Generator[Refresh | Move, Phase, _Tree | None]:
         """2^depth new states beyond `start`; None if they turn back on themselves or diverge, which ends the walk."""
         if depth == 0:
-            return self._step(start, direction)
-        near = self.subtree(start, direction, depth - 1)
+            end = yield Move(start.point, start.momentum, self.inverse_mass, direction * self.step_size, 1)
+            return self._leaf(end.own())
+        near = yield from self.subtree(start, direction, depth - 1)
         if near is None:
             return None
-        far = self.subtree(near.last if direction > 0 else near.first, direction, depth - 1)
+        far = yield from self.subtree(near.last if direction > 0 else near.first, direction, depth - 1)
         if far is None:
             return None
         total = _log_add(near.log_weight, far.log_weight)
@@ -126,21 +117,22 @@ class _Walk:
             or self._turns(before.last, after.last, before.last.momentum + after.momentum_sum)
         )
         log_weight = _log_add(before.log_weight, after.log_weight)
-        return _Tree(before.first, after.last, chosen.state, log_weight, momentum_sum, chosen.energy)
+        return _Tree(before.first, after.last, chosen.drawn, log_weight, momentum_sum)
 
-    def _step(self, start: _End, direction: int) -> _Tree | None:
-        end, momentum = leapfrog(self.target, start.point, start.momentum, self.inverse_mass, direction * self.step_size, 1)
-        energy = float(-end.log_joint + kinetic(momentum, self.inverse_mass))
-        error = energy - self.energy
+    def _leaf(self, end: Phase) -> _Tree | None:
+        error = end.energy - self.energy
+        if not math.isfinite(error):
+            error = math.inf
         self.steps += 1
-        if not math.isfinite(error) or error > DIVERGENT:
+        if abs(error) > abs(self.max_error):
+            self.max_error = error
+        if error > DIVERGENT:
             self.diverging = True
             return None
         self.acceptance += math.exp(min(0.0, -error))
-        here = _End(end, momentum)
-        return _Tree(here, here, end, -error, momentum, energy)
+        return _Tree(end, end, end, -error, end.momentum)
 
-    def _turns(self, first: _End, last: _End, momentum_sum: Tensor) -> bool:
+    def _turns(self, first: Phase, last: Phase, momentum_sum: Tensor) -> bool:
         direction = self.inverse_mass * momentum_sum
         return float(direction @ first.momentum) <= 0 or float(direction @ last.momentum) <= 0
 

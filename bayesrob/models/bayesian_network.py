@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from bayesrob.errors import InputError, check_name
 from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Likelihood, Normal
-from bayesrob.nets import forward, sequence
+from bayesrob.nets import draws_forward, forward, sequence
 from bayesrob.types import Batch, Labels
 
 __all__ = ["BayesianNetwork"]
@@ -137,13 +137,19 @@ class BayesianNetwork(nn.Module):
             pieces.append(weights[name].reshape(*lead, shape.numel()))
         return torch.cat(pieces, dim=-1)
 
-    def outputs(self, theta: Float[Tensor, " weight"], x: Batch) -> Tensor:
-        """The network's outputs `[batch, out]` at one flat weight vector."""
-        return forward(self.net, self._steps, self.unflatten(theta), x)
+    @property
+    def batches_draws(self) -> bool:
+        """Whether many weight vectors go through the network in batched products, not one after the other."""
+        return self._steps is not None
 
-    def log_prior(self, theta: Float[Tensor, " weight"]) -> Tensor:
-        """log p(w), a float64 scalar."""
-        standard = (theta / self.prior_scales).square().sum(dtype=torch.float64)
+    def outputs(self, theta: Float[Tensor, "*draws weight"], x: Batch) -> Tensor:
+        """The network's outputs `[*draws, batch, out]` at one flat weight vector, or at each of `[draw, weight]`."""
+        run = forward if theta.ndim == 1 else draws_forward
+        return run(self.net, self._steps, self.unflatten(theta), x)
+
+    def log_prior(self, theta: Float[Tensor, "*draws weight"]) -> Tensor:
+        """log p(w) of each weight vector, float64 `[*draws]`."""
+        standard = (theta / self.prior_scales).square().sum(-1, dtype=torch.float64)
         normaliser = self.prior_scales.log().sum(dtype=torch.float64) + 0.5 * math.log(2 * math.pi) * theta.shape[-1]
         return -0.5 * standard - normaliser
 

@@ -27,7 +27,7 @@ class Likelihood(abc.ABC):
 
     @abc.abstractmethod
     def total(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Sum of `log_prob` over the batch as a float64 scalar: a sum over 60,000 points keeps its energy differences."""
+        """Sum of `log_prob` over the batch, float64 `[*draws]`: a sum over 60,000 points keeps its energy differences."""
 
     @abc.abstractmethod
     def distribution(self, outputs: Tensor) -> Any:
@@ -69,6 +69,8 @@ class Categorical(Likelihood):
         return categorical_log_likelihood(outputs, y)
 
     def total(self, outputs: Tensor, y: Tensor) -> Tensor:
+        if outputs.ndim > 2:  # of every draw
+            return self.log_prob(outputs, y).sum(-1, dtype=torch.float64)
         return -torch.nn.functional.cross_entropy(outputs, y, reduction="none").sum(dtype=torch.float64)
 
     def distribution(self, outputs: Tensor) -> Any:
@@ -111,7 +113,7 @@ class Normal(Likelihood):
         return -0.5 * ((outputs - y) / self.noise_scale).square().sum(-1) - constant
 
     def total(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return self.log_prob(outputs, y).sum(dtype=torch.float64)
+        return self.log_prob(outputs, y).sum(-1, dtype=torch.float64)
 
     def distribution(self, outputs: Tensor) -> Any:
         return distributions.Normal(outputs, self.noise_scale).to_event(1)

@@ -13,11 +13,15 @@ from pyro.ops.dual_averaging import DualAveraging as PyrosDualAveraging
 from pyro.ops.integrator import velocity_verlet
 
 from bayesrob import rng
+from bayesrob.inference.chains import run_in_turn
 from bayesrob.inference.leapfrog import (
     DualAveraging,
+    Phase,
+    Point,
     RunningVariance,
     kinetic,
     leapfrog,
+    leapfrog_batched,
     mass_windows,
     point,
     reasonable_step_size,
@@ -131,11 +135,54 @@ def test_trajectory_ends_where_pyros_does(target, start, momentum, classifier, m
     assert float(-end.log_joint) == pytest.approx(float(energy), rel=1e-12)
 
 
+def test_every_row_of_a_batch_is_its_own_trajectory(target):
+    """Other starts, momenta, masses and step sizes in each row; the last row is nowhere, and nobody minds."""
+    g = rng.generator(0, "rows")
+    thetas, momenta = (0.5 * torch.randn(4, 22, generator=g, dtype=torch.float64) for _ in range(2))
+    thetas[3] = torch.nan
+    inverse_masses = torch.rand(4, 22, generator=g, dtype=torch.float64) + 0.5
+    sizes = [0.01, 0.05, -0.03, 0.02]
+    batch = point(target, thetas)
+    step_sizes = torch.tensor(sizes, dtype=torch.float64)[:, None]
+    ends, ps = leapfrog_batched(target, batch, momenta, inverse_masses, step_sizes, 6)
+    kinetics = kinetic(ps, inverse_masses)
+    for k in range(3):
+        start = point(target, thetas[k])
+        torch.testing.assert_close(vars(batch.rows()[k]), vars(start), rtol=1e-10, atol=1e-10)
+        end, p = leapfrog(target, start, momenta[k], inverse_masses[k], sizes[k], 6)
+        torch.testing.assert_close(vars(ends.rows()[k]), vars(end), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(ps[k], p, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(kinetics[k], kinetic(p, inverse_masses[k]), rtol=1e-10, atol=0)
+    assert ends.log_joint[3].isnan()
+    assert ends.log_joint.dtype == torch.float64
+
+
+def test_inputs_of_a_batch_are_not_modified(target):
+    batch = point(target, torch.ones(2, 22).double())
+    momenta, unit = torch.ones(2, 22).double(), torch.ones(2, 22).double()
+    before = batch.theta.clone(), batch.gradient.clone()
+    leapfrog_batched(target, batch, momenta, unit, torch.tensor([[0.1], [0.2]]).double(), 2)
+    assert all(map(torch.equal, before, (batch.theta, batch.gradient)))
+    assert torch.equal(momenta, unit)
+
+
+def test_a_row_that_is_kept_does_not_keep_its_batch():
+    batch = Point(torch.randn(50, 3), torch.randn(50).double(), torch.randn(50, 3))
+    row = Phase(batch.rows()[7], torch.randn(50, 3)[7], 0.0)
+    own = row.own()
+    for ours, theirs in ((own.point.theta, batch.theta[7]), (own.point.gradient, batch.gradient[7])):
+        assert torch.equal(ours, theirs)
+        assert ours.untyped_storage().nbytes() == 3 * 4
+    assert torch.equal(own.momentum, row.momentum)
+    assert own.momentum.untyped_storage().nbytes() == 3 * 4
+    assert own.own().point.theta is own.point.theta  # nothing to do
+
+
 @pytest.mark.parametrize("first", [1e-6, 0.1, 50.0])
 def test_reasonable_step_size_crosses_one_half(target, start, first):
     """One side of the returned size accepts more than one half, the other less, with the momentum that it drew."""
     unit = torch.ones_like(start.theta)
-    size = reasonable_step_size(target, start, unit, rng.generator(0, "step"), first)
+    (size,) = run_in_turn(target, [reasonable_step_size(start, unit, rng.generator(0, "step"), first)])
     momentum = torch.randn(22, generator=rng.generator(0, "step"), dtype=torch.float32).double()
 
     def acceptance(step):

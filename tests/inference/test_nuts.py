@@ -9,8 +9,9 @@ import torch
 from bayesrob import rng
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference import NUTS
-from bayesrob.inference.leapfrog import kinetic, leapfrog, point
-from bayesrob.inference.nuts import _End, _Walk
+from bayesrob.inference.chains import run_in_turn
+from bayesrob.inference.leapfrog import Phase, kinetic, leapfrog, point
+from bayesrob.inference.nuts import _Walk
 from bayesrob.models import LogJoint
 
 
@@ -34,8 +35,8 @@ def start(target: LogJoint):
 def test_a_subtree_is_the_plain_trajectory(target, direction, depth):
     state, momentum, inverse_mass, energy = start(target)
     step = 0.002  # too short to turn
-    walk = _Walk(target, inverse_mass, step, energy, rng.generator(0))
-    tree = walk.subtree(_End(state, momentum), direction, depth)
+    walk = _Walk(inverse_mass, step, energy, rng.generator(0))
+    (tree,) = run_in_turn(target, [walk.subtree(Phase(state, momentum, energy), direction, depth)])
     assert tree is not None
     states = []
     for _ in range(2**depth):
@@ -48,8 +49,9 @@ def test_a_subtree_is_the_plain_trajectory(target, direction, depth):
     near, far = (tree.first, tree.last) if direction > 0 else (tree.last, tree.first)
     torch.testing.assert_close(near.point.theta, states[0][0].theta)
     torch.testing.assert_close(far.point.theta, states[-1][0].theta)
-    assert any(torch.equal(tree.state.theta, s.theta) for s, _ in states)
+    assert any(torch.equal(tree.drawn.point.theta, s.theta) for s, _ in states)
     assert walk.acceptance == pytest.approx(float(weights.exp().clamp(max=1).sum()))
+    assert walk.max_error == pytest.approx(float(-weights[weights.abs().argmax()]), abs=1e-10)
 
 
 def test_states_of_a_subtree_are_drawn_by_their_weight(target):
@@ -62,11 +64,11 @@ def test_states_of_a_subtree_are_drawn_by_their_weight(target):
         states.append(end)
     weights = torch.stack([s.log_joint - kinetic(p, inverse_mass) for s, p in states]).softmax(0).numpy()
     assert weights.max() > 1.2 * weights.min()
-    walk = _Walk(target, inverse_mass, step, energy, rng.generator(0))
+    walk = _Walk(inverse_mass, step, energy, rng.generator(0))
     counts = np.zeros(4)
     for _ in range(2000):
-        tree = walk.subtree(_End(state, momentum), 1, 2)
-        counts[[torch.allclose(tree.state.theta, s.theta) for s, _ in states].index(True)] += 1
+        (tree,) = run_in_turn(target, [walk.subtree(Phase(state, momentum, energy), 1, 2)])
+        counts[[torch.allclose(tree.drawn.point.theta, s.theta) for s, _ in states].index(True)] += 1
     error = np.sqrt(weights * (1 - weights) / 2000)
     assert (np.abs(counts / 2000 - weights) < 4 * error).all()
 
@@ -78,6 +80,16 @@ def test_a_trajectory_turns_after_about_half_a_period(linear_gaussian):
     lengths = post.sample_stats["n_steps"] * 0.1
     assert np.pi / 2 < np.median(lengths) < 2 * np.pi
     assert (post.sample_stats["n_steps"] < 2 ** post.sample_stats["tree_depth"]).all()
+
+
+def test_largest_energy_error_bounds_that_of_the_drawn_state(classifier, moons):
+    stats = NUTS(num_samples=40, warmup=20, num_chains=2, max_tree_depth=5).fit(classifier, moons).sample_stats
+    assert {"energy", "energy_error", "max_energy_error", "tree_depth", "reached_max_treedepth", "n_steps"} <= set(stats)
+    largest, drawn = stats["max_energy_error"], stats["energy_error"]
+    assert (np.abs(drawn) <= np.abs(largest)).all()
+    assert (np.abs(drawn) < np.abs(largest)).any()
+    assert (largest < 0).any()  # it has a sign
+    assert (largest > 0).any()
 
 
 def test_trajectories_that_are_cut_are_recorded(classifier, moons):
@@ -94,6 +106,7 @@ def test_divergences_end_a_trajectory_and_are_noted(linear_gaussian):
     assert post.sample_stats["diverging"].all()
     assert not post.sample_stats["accepted"].any()
     assert (post.sample_stats["acceptance_rate"] == 0).all()
+    assert (post.sample_stats["max_energy_error"] > 1000).all()
 
 
 @pytest.mark.parametrize("depth", [0, 2.5, True])
