@@ -1,7 +1,16 @@
 """Pure statistics: arrays and xarray in, xarray out; no torch. What needs gradients gets them as arrays."""
 
 from bayesrob.analysis.diagnostics import chain_diagnostics
-from bayesrob.analysis.intervals import binomial_interval, mean_interval
+from bayesrob.analysis.gradients import component_quantiles, gradient_statistics
+from bayesrob.analysis.intervals import binomial_interval, mean_interval, median_interval
 from bayesrob.analysis.robustness import robustness
 
-__all__ = ["binomial_interval", "chain_diagnostics", "mean_interval", "robustness"]
+__all__ = [
+    "binomial_interval",
+    "chain_diagnostics",
+    "component_quantiles",
+    "gradient_statistics",
+    "mean_interval",
+    "median_interval",
+    "robustness",
+]

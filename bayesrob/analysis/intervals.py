@@ -9,7 +9,7 @@ from scipy import stats
 
 from bayesrob.errors import InputError
 
-__all__ = ["LEVEL", "binomial_interval", "mean_interval"]
+__all__ = ["LEVEL", "binomial_interval", "mean_interval", "median_interval"]
 
 LEVEL = 0.95
 """Coverage of every interval unless another is asked for."""
@@ -39,6 +39,19 @@ def mean_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, floa
         return math.nan, math.nan
     half = stats.t.ppf(0.5 + level / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def median_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Order statistics that hold the median of independent `values` with at least probability `level` (exact, binomial).
+
+    The smallest and largest value where even those cannot promise it (fewer than six values at 95%).
+    """
+    _check_level(level)
+    values = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    if values.size == 0:
+        return math.nan, math.nan
+    below = max(int(stats.binom.ppf((1 - level) / 2, values.size, 0.5)), 1)
+    return float(values[below - 1]), float(values[values.size - below])
 
 
 def _check_level(level: float) -> None:

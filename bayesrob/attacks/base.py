@@ -14,7 +14,7 @@ from bayesrob import rng
 from bayesrob.attacks.geometry import NORMS
 from bayesrob.errors import BayesrobError, InputError, check_name
 from bayesrob.predictive import OBJECTIVES, Predictive
-from bayesrob.predictive.base import check_num_draws
+from bayesrob.predictive.checks import check_num_draws
 from bayesrob.types import Batch, Labels
 
 __all__ = ["Attack"]

@@ -2,6 +2,7 @@
 
 from bayesrob.evaluation.datatree import to_datatree
 from bayesrob.evaluation.evaluate import evaluate
+from bayesrob.evaluation.gradients import evaluate_gradients
 from bayesrob.evaluation.results import Results
 
-__all__ = ["Results", "evaluate", "to_datatree"]
+__all__ = ["Results", "evaluate", "evaluate_gradients", "to_datatree"]

@@ -11,13 +11,15 @@ import xarray as xr
 from torch import Tensor
 
 from bayesrob import __version__, progress, rng
-from bayesrob.analysis import chain_diagnostics, robustness
+from bayesrob.analysis import robustness
 from bayesrob.analysis.intervals import LEVEL
 from bayesrob.attacks import FGSM, PGD, Attack, Random
 from bayesrob.attacks.geometry import norms
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError
-from bayesrob.evaluation.datatree import log_likelihood, record, sample_stats
+from bayesrob.evaluation.chains import chain_groups
+from bayesrob.evaluation.datatree import record
+from bayesrob.evaluation.points import chosen_points
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
@@ -56,8 +58,9 @@ def evaluate(
         DataTree with groups `robustness` (see `analysis.robustness`), `points` (labels, log probabilities clean and
         attacked, size of each perturbation), `gradients` (norm of the averaged input gradient, its Monte Carlo standard
         error and the fraction of components that are exactly zero), `examples` (the first inputs, clean and attacked)
-        and, for chains, `sample_stats`, `log_likelihood` (of each draw at these points) and `diagnostics`. Attributes
-        hold settings, seeds and versions as JSON.
+        and, for chains, what `evaluation.chains` says they are judged by: `sample_stats`, `log_likelihood` (of each draw
+        at these points), `input_gradients`, `posterior` (some weights) and `diagnostics`. Attributes hold settings, seeds
+        and versions as JSON.
 
     Raises:
         InputError: a regression model, an attack that is none, test points that do not fit the predictive: before any work.
@@ -66,7 +69,7 @@ def evaluate(
     _check(predictive, dataset, attacks, num_points, batch_size, level)
     for number in (num_draws, *(getattr(attack, "num_draws", None) for attack in attacks.values())):
         predictive.resolve(number, 0)  # refuses a number of draws that cannot be had
-    index, x, y = _points(dataset, num_points, seed)
+    index, x, y = chosen_points(dataset, num_points, seed)
     predictive.check_inputs(x)
     predictive.check_labels(x, y)
     score_seed = rng.derive(seed, "evaluate", "score")
@@ -102,13 +105,8 @@ def evaluate(
         "points": points,
         "gradients": _gradients(predictive, x, y, index, num_draws, seed, batches),
         "examples": _examples(x, attacked, index),
+        **chain_groups(predictive, x, y, index, seed),
     }
-    stats = sample_stats(predictive)
-    if stats is not None and isinstance(predictive, HeldDraws):
-        groups["sample_stats"] = stats
-        likelihood = log_likelihood(predictive, x, y).assign_coords(point=index.numpy())
-        groups["log_likelihood"] = xr.Dataset({"obs": likelihood})
-        groups["diagnostics"] = chain_diagnostics(likelihood, stats)
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
     protocol = {
         "dataset": dataset.name,
@@ -157,14 +155,6 @@ def _check(
             raise InputError(f"{name} is {value!r}.", "A score needs one point at least.", f"Give {name} >= 1.")
     if not 0 < level < 1:
         raise InputError(f"level is {level}.", "It is the probability that an interval covers.", "Give e.g. 0.95.")
-
-
-def _points(dataset: Dataset, num_points: int | None, seed: int) -> tuple[Tensor, Batch, Labels]:
-    """Which test points, in the order of the test set: a seeded subset, for a test set may be sorted by class."""
-    available = len(dataset.x_test)
-    order = torch.randperm(available, generator=rng.generator(seed, "evaluate", "points"))
-    index = order[: available if num_points is None else num_points].sort().values
-    return index, dataset.x_test[index], dataset.y_test[index]
 
 
 def _gradients(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayesrob import weights
@@ -21,7 +22,9 @@ from bayesrob.errors import InputError
 from bayesrob.models import Categorical, Likelihood
 from bayesrob.nets import spec_of
 from bayesrob.numerics import chunk_size, outputs_per_example
-from bayesrob.predictive.gradients import DrawsFunction, gradient, gradient_with_error
+from bayesrob.predictive.checks import checked_inputs
+from bayesrob.predictive.gradients import DrawsFunction, draw_gradients, gradient, gradient_with_error
+from bayesrob.predictive.objectives import Objective
 from bayesrob.predictive.objectives import objective as find_objective
 from bayesrob.types import Batch, Bounds, DrawLogits, Outputs, checked_bounds
 
@@ -150,11 +153,7 @@ class Predictive(nn.Module, abc.ABC):
         Raises:
             InputError: shapes or labels that do not fit. UnknownNameError: an unknown objective.
         """
-        x = self._checked(x)
-        self.check_labels(x, y)
-        if not bool(x.detach().isfinite().all()):
-            raise InputError("Inputs contain NaN or infinity.", "No gradient is defined there.", "Clean the data first.")
-        found = find_objective(objective, self.likelihood)
+        x, found = self._ready(x, y, objective)
         num_draws, seed = self.resolve(num_draws, seed)
         if standard_error:
             # Every draw has its own copy of the input here, so fewer fit the cache.
@@ -162,6 +161,27 @@ class Predictive(nn.Module, abc.ABC):
             return gradient_with_error(lambda: self.functions(size, num_draws, seed), x, y, found, self.likelihood)
         size = self.chunk(x)
         return gradient(lambda: self.functions(size, num_draws, seed), num_draws, x, y, found, self.likelihood)
+
+    def draw_gradients(
+        self, x: Tensor, y: Tensor, objective: str = "expected_loss", num_draws: int | None = None, seed: int | None = None
+    ) -> tuple[Float[Tensor, "draw batch"], Tensor]:
+        """Each draw's own loss `[draw, batch]` and its input gradients `[draw, batch, *shape]`: what averages are made of.
+
+        They are all kept, so give few points at a time. With the default, "expected_loss", the losses are -log p_d(y | x).
+
+        Args:
+            x, y, num_draws, seed: as in `input_gradient`.
+            objective: a mean over draws: "expected_loss", or for audits "double_softmax_per_draw".
+
+        Raises:
+            InputError: shapes or labels that do not fit, or an objective that is not a mean over draws.
+        """
+        x, found = self._ready(x, y, objective)
+        num_draws, seed = self.resolve(num_draws, seed)
+        size = self.chunk(x, extra=math.prod(x.shape[1:]))
+        parts = draw_gradients(self.functions(size, num_draws, seed), x, y, found, self.likelihood)
+        losses, gradients = zip(*parts, strict=True)
+        return torch.cat(losses), torch.cat(gradients)
 
     def objective_value(
         self,
@@ -233,25 +253,17 @@ class Predictive(nn.Module, abc.ABC):
                 self.out_features = self.net(x[:1]).shape[-1]
         self.likelihood.check_labels(y, self.out_features)
 
+    def _ready(self, x: Tensor, y: Tensor, objective: str) -> tuple[Batch, Objective]:
+        """Inputs of which gradients can be taken, and the objective."""
+        x = self._checked(x)
+        self.check_labels(x, y)
+        if not bool(x.detach().isfinite().all()):
+            raise InputError("Inputs contain NaN or infinity.", "No gradient is defined there.", "Clean the data first.")
+        return x, find_objective(objective, self.likelihood)
+
     def _checked(self, x: Tensor) -> Batch:
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(f"Inputs are {kind}.", "A floating-point tensor is needed.", "Use torch.as_tensor(x).float().")
-        if x.ndim == 0 or (self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape):
-            shape = "*shape" if self.input_shape is None else ", ".join(map(str, self.input_shape))
-            raise InputError(
-                f"Inputs have shape {tuple(x.shape)}.",
-                f"The network was trained on [batch, {shape}].",
-                "Reshape them; a single input needs a batch axis, x[None].",
-            )
-        dtype = next((parameter.dtype for parameter in self.net.parameters()), x.dtype)
-        if torch.finfo(x.dtype).bits > torch.finfo(dtype).bits:
-            raise InputError(
-                f"Inputs are {x.dtype}, the weights {dtype}.",
-                "Their precision would be lost.",
-                f"Use x.to({dtype}), or post.to({x.dtype}).",
-            )
-        return x.to(dtype)
+        dtype = next((parameter.dtype for parameter in self.net.parameters()), None)
+        return checked_inputs(x, self.input_shape, dtype)
 
     def train(self, mode: bool = True) -> Predictive:
         """A Predictive is never in training mode: dropout stays off, batch statistics fixed, whatever `mode` says."""
@@ -269,16 +281,3 @@ class Predictive(nn.Module, abc.ABC):
 
     def extra_repr(self) -> str:
         return f"num_draws={self.num_draws}, method={self.info.get('method', 'unknown')!r}, bounds={self.bounds}"
-
-
-def check_num_draws(num_draws: object, available: int | None = None) -> int:
-    """Return `num_draws` if it is a positive integer (at most `available`), else raise `InputError`."""
-    if isinstance(num_draws, bool) or not isinstance(num_draws, int) or num_draws < 1:
-        raise InputError(
-            f"{num_draws!r} draws were asked for.", "A prediction averages at least one.", "Give num_draws >= 1."
-        )
-    if available is not None and num_draws > available:
-        raise InputError(
-            f"{num_draws} draws were asked for.", f"Only {available} are held.", "Ask for fewer, or run longer chains."
-        )
-    return num_draws

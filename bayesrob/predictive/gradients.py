@@ -7,7 +7,7 @@ number of draws. A stream can be iterated again and then gives the same draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
-from bayesrob.predictive.objectives import DrawMean, Objective, Pooled, PredictiveLoss
+from bayesrob.predictive.objectives import DrawMean, ExpectedLoss, Objective, Pooled, PredictiveLoss
 from bayesrob.types import Batch, Labels
 
-__all__ = ["DrawsFunction", "Stream", "gradient", "gradient_with_error"]
+__all__ = ["DrawsFunction", "Stream", "draw_gradients", "gradient", "gradient_with_error"]
 
 
 @runtime_checkable
@@ -95,6 +95,22 @@ def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pool
     return total
 
 
+def draw_gradients(
+    functions: Iterable[DrawsFunction], x: Batch, y: Labels, objective: Objective, likelihood: Likelihood
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Losses `[chunk, batch]` and input gradients `[chunk, batch, *shape]` of each chunk's draws, every draw its own."""
+    if not isinstance(objective, DrawMean):
+        raise InputError(
+            f"The objective {type(objective).__name__} of single draws.",
+            "It is not a mean over draws.",
+            'Use "expected_loss": the gradients of the other objectives are made of those.',
+        )
+    for f in functions:
+        # A copy of the input for each draw, or autograd would sum their gradients.
+        xs = x.expand(f.num_draws, *x.shape).contiguous()
+        yield _grad(lambda xs, f=f: objective.per_draw(f(xs, per_draw=True), y, likelihood), xs)
+
+
 def gradient_with_error(
     stream: Stream, x: Batch, y: Labels, objective: Objective, likelihood: Likelihood
 ) -> tuple[Batch, Batch]:
@@ -112,23 +128,15 @@ def gradient_with_error(
             'Ask for it with "expected_loss" or "predictive_loss".',
         )
     weighted = isinstance(objective, PredictiveLoss)
-
-    def loss(f: DrawsFunction, xs: Tensor) -> Tensor:
-        outputs = f(xs, per_draw=True)
-        return (
-            objective.per_draw(outputs, y, likelihood)
-            if isinstance(objective, DrawMean)
-            else -likelihood.log_prob(outputs, y)
-        )
+    averaged = ExpectedLoss() if weighted else objective
 
     # Sums over draws of w, w g, w^2, w^2 g and w^2 g^2 with w_d = p_d (1 for a mean), relative to the largest p_d so far.
     powers = (1, 1, 2, 2, 2)
     sums = [_per_point(torch.zeros(len(x), dtype=torch.float64, device=x.device), x)] * 5
     top = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
     num_draws = 0
-    for f in stream():
-        values, g = _grad(lambda xs, f=f: loss(f, xs), x.expand(f.num_draws, *x.shape).contiguous())
-        num_draws += f.num_draws
+    for values, g in draw_gradients(stream(), x, y, averaged, likelihood):
+        num_draws += len(values)
         log_weight = -values.double() if weighted else torch.zeros_like(values, dtype=torch.float64)
         new_top = torch.maximum(top, log_weight.amax(0))
         fade = (top - new_top).exp()

@@ -14,7 +14,8 @@ from bayesrob.errors import InputError
 from bayesrob.nets import draws_forward, sequence
 from bayesrob.nets.forward import Step
 from bayesrob.numerics import slices
-from bayesrob.predictive.base import Predictive, check_num_draws
+from bayesrob.predictive.base import Predictive
+from bayesrob.predictive.checks import check_num_draws
 from bayesrob.types import Weights
 
 __all__ = ["HeldDraws", "WeightChunk"]
@@ -108,8 +109,10 @@ class HeldDraws(Predictive):
         # Tensors have no negative steps: reverse by index instead.
         where: Any = torch.arange(self.num_draws)[start:stop:step] if step > 0 else torch.tensor(range(start, stop, step))
         picked = {name: tensor[index] if step > 0 else tensor[where] for name, tensor in self.weights.items()}
-        whole = start == 0 and step == 1 and stop % self.num_chains == 0
-        stats = {name: values[:, : stop // self.num_chains] for name, values in self.sample_stats.items()}
+        # A stretch that takes as many draws of every chain is chains still, with their record.
+        whole = step == 1 and start % self.num_chains == 0 and stop % self.num_chains == 0
+        kept = slice(start // self.num_chains, stop // self.num_chains)
+        stats = {name: values[:, kept] for name, values in self.sample_stats.items()}
         return HeldDraws(self.net, picked, self.num_chains if whole else 1, stats if whole else None, **self._common())
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from bayesrob.errors import CheckpointError, InputError, ModelWarning
 from bayesrob.nets import sequence
 from bayesrob.numerics import slices
-from bayesrob.predictive.base import Predictive, check_num_draws
+from bayesrob.predictive.base import Predictive
+from bayesrob.predictive.checks import check_num_draws
 from bayesrob.predictive.held import HeldDraws
 from bayesrob.types import Bounds
 

@@ -108,7 +108,7 @@ def test_sampler_statistics_are_summed_by_chain(independent):
 
 def test_missing_statistics_are_left_out(independent):
     found = chain_diagnostics(chains(independent), xr.Dataset())
-    assert set(found.data_vars) == {"rhat", "ess_bulk", "rhat_max", "ess_bulk_min"}
+    assert set(found.data_vars) == {"rhat", "ess_bulk", "ess_tail", "constant", "rhat_max", "ess_bulk_min", "ess_tail_min"}
 
 
 def test_points_keep_their_names(independent):

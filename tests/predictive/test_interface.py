@@ -12,7 +12,7 @@ from torch import nn
 from bayesrob.errors import InputError
 from bayesrob.models import Normal
 from bayesrob.predictive import OBJECTIVES, HeldDraws, Predictive, from_modules
-from bayesrob.predictive.base import check_num_draws
+from bayesrob.predictive.checks import check_num_draws
 from tests.nets.helpers import Recurrent, random_inputs
 from tests.predictive.helpers import CLASSES, SHAPES, data, draw_outputs, gaussian, held, in_chunks_of, network
 

@@ -1,0 +1,121 @@
+"""The input gradients of one Predictive, averaged over more and more of its draws."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from bayesrob import __version__, progress
+from bayesrob.analysis.gradients import NUM_DRAWS, component_quantiles, gradient_statistics
+from bayesrob.data import Dataset
+from bayesrob.errors import InputError, check_name
+from bayesrob.evaluation.datatree import record
+from bayesrob.evaluation.points import chosen_points
+from bayesrob.numerics import slices
+from bayesrob.numerics.chunks import CACHE_BYTES, MEMORY_BYTES
+from bayesrob.predictive import HeldDraws, Predictive
+from bayesrob.types import Batch, Labels
+
+__all__ = ["evaluate_gradients"]
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+ARTEFACT = "double_softmax_per_draw"
+
+
+def evaluate_gradients(
+    predictive: Predictive,
+    dataset: Dataset,
+    num_points: int | None = 1000,
+    num_draws: Sequence[int] = NUM_DRAWS,
+    precisions: Sequence[str] = ("float32", "float64"),
+    num_images: int = 10,
+    seed: int = 0,
+) -> xr.DataTree:
+    """Averaged input gradients at test points against the number of draws (Carbone et al. 2020, figures 2 and 3).
+
+    Args:
+        predictive: held draws, of which prefixes are taken, or fresh ones, drawn once from `seed`.
+        dataset: its test points are used.
+        num_points: how many, a subset drawn from `seed` (1,000 as in the paper); None: all.
+        num_draws: prefixes of the same draws, increasing.
+        precisions: "float32", "float64" or both: a gradient that is exactly zero in the first and not in the second was
+            rounded away.
+        num_images: points whose whole averaged gradients are kept, for pictures.
+        seed: fixes points and draws.
+
+    Returns:
+        DataTree with the groups `statistics` (`analysis.gradient_statistics` over `precision`, `objective`, `num_draws`,
+        `point`; `double_softmax_per_draw` is the reference code's loss, softmax applied twice, where there are classes),
+        `components` (quantiles over all components of all points) and `images` (inputs, labels and averaged gradients of
+        the first points, over `component`).
+
+    Raises:
+        InputError: prefixes that cannot be had, points that do not fit: before any work.
+    """
+    prefixes = [int(n) for n in num_draws]
+    if not prefixes:
+        raise InputError("num_draws is empty.", "Gradients are averaged over draws.", "Give e.g. (1, 10, 100).")
+    predictive.resolve(max(prefixes), 0)
+    precisions = list(dict.fromkeys(check_name("precision", name, PRECISIONS) for name in precisions))
+    index, x, y = chosen_points(dataset, num_points, seed)
+    predictive.check_inputs(x)
+    predictive.check_labels(x, y)
+    held = predictive.freeze(max(prefixes), seed=seed)
+    chains = predictive.num_chains if isinstance(predictive, HeldDraws) and predictive.sample_stats else None
+    # Many points at once for the products' sake; their gradients under all draws must fit the memory.
+    batches = list(slices(len(x), max(1, MEMORY_BYTES // (max(prefixes) * x[0].numel() * x.element_size()))))
+    statistics, components, images = [], [], []
+    with progress.bar("gradients", len(precisions) * len(batches)) as advance:
+        for precision in precisions:
+            typed = copy.deepcopy(held).to(PRECISIONS[precision])
+            parts = []
+            for part in batches:
+                parts.append(_statistics(typed, x[part].to(PRECISIONS[precision]), y[part], prefixes, chains))
+                advance(1, note=precision)
+            found = xr.concat(parts, "point").assign_coords(point=index.numpy())
+            components.append(component_quantiles(found["gradient"]))
+            images.append(found["gradient"].isel(point=slice(num_images)).astype(np.float64))
+            statistics.append(found.drop_vars("gradient"))
+    along = xr.DataArray(precisions, dims="precision", name="precision")
+    axes = tuple(f"axis_{i}" for i in range(x.ndim - 1))
+    groups = {
+        "statistics": xr.concat(statistics, along),
+        "components": xr.Dataset({"gradient": xr.concat(components, along)}),
+        "images": xr.Dataset(
+            {
+                "gradient": xr.concat(images, along),
+                "input": (("point", *axes), x[:num_images].cpu().numpy()),
+                "label": ("point", y[:num_images].cpu().numpy()),
+            }
+        ),
+    }
+    tree = xr.DataTree.from_dict(groups)
+    settings = {"num_points": len(x), "num_draws": prefixes, "precisions": precisions, "seed": int(seed)}
+    tree.attrs.update(record(predictive), evaluation=json.dumps({**settings, "bayesrob": __version__}))
+    return tree
+
+
+def _statistics(held: Predictive, x: Batch, y: Labels, prefixes: list[int], chains: int | None) -> xr.Dataset:
+    losses, gradients = held.draw_gradients(x, y)
+    found = _by_point(gradients, -losses, prefixes, chains)
+    if y.is_floating_point():
+        return found
+    artefact = _by_point(held.draw_gradients(x, y, ARTEFACT)[1], None, prefixes, chains)
+    return xr.concat([found, artefact.assign_coords(objective=[ARTEFACT])], "objective")
+
+
+def _by_point(gradients: Tensor, log_likelihood: Tensor | None, prefixes: list[int], chains: int | None) -> xr.Dataset:
+    """Statistics a few points at a time: numpy keeps float64 copies of what it averages."""
+    g = gradients.cpu().numpy()
+    log_p = None if log_likelihood is None else log_likelihood.cpu().numpy()
+    parts = [
+        gradient_statistics(g[:, part], None if log_p is None else log_p[:, part], prefixes, chains)
+        for part in slices(g.shape[1], max(1, CACHE_BYTES // (g[:, 0].size * 8)))
+    ]
+    return xr.concat(parts, "point")
