@@ -39,7 +39,12 @@ def load_study(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
+    # What studies share lies beside them, where python itself finds it for `python studies/NN_name.py`.
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cyclopts
 import pandas as pd
+from study_tools import Scale, chain_figures, chain_note, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.evaluation import Results
 from bayesrob.report import render
-
-Scale = Literal["smoke", "small", "paper"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +94,14 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, data
     )
     results.figure("gradients", plots.gradient_norms(trees), GRADIENTS)
     results.figure("examples", plots.examples(trees["HMC"], "pgd_margin"), "HMC under PGD on the margin; predictions above.")
-    results.figure("chains", plots.chains(trees["HMC"]), CHAINS)
+    chain_figures(results, "HMC", trees["HMC"])
     results.figure(
         "losses", plots.losses(trees), "Training loss: SGD mean negative log likelihood, SVI negative ELBO per point."
     )
     for note in notes(trees):
         results.note(note)
         print(note)
-    print(pd.read_csv(out / "accuracy.csv").to_string(index=False))
+    show(out / "accuracy.csv")
     report = render(results.finish())
     print(f"report: {report}")
 
@@ -111,9 +110,6 @@ ACCURACY = "Accuracy on the test points, with 95% Wilson intervals; all points c
 ROBUSTNESS = "1 - mean over test points of max over classes |p - p_attacked| (one softmax), with 95% intervals."
 GRADIENTS = (
     "Norm of the averaged input gradient (solid) and of its Monte Carlo standard error (dotted), share of points below."
-)
-CHAINS = (
-    "Log probability of the true class at the test points where the HMC chains agree least: densities and traces by chain."
 )
 
 
@@ -142,11 +138,6 @@ def row(name: str, predictive: br.predictive.Predictive, tree: Any) -> tuple[dic
     return accuracies, robustness
 
 
-def with_interval(value: Any, interval: Any) -> str:
-    low, high = interval.values
-    return f"{float(value):.3f} [{low:.3f}, {high:.3f}]"
-
-
 def notes(trees: dict[str, Any]) -> list[str]:
     """What a reader must not miss: the strongest attack, and whether the chains can be believed."""
     found = []
@@ -159,16 +150,7 @@ def notes(trees: dict[str, Any]) -> list[str]:
             f"{name}: of these attacks {worst} leaves the least, accuracy {value:.3f} [{low:.3f}, {high:.3f}]; "
             "a stronger attack may leave less."
         )
-    diagnostics = trees["HMC"]["diagnostics"].to_dataset()
-    rhat, ess = float(diagnostics["rhat_max"]), float(diagnostics["ess_bulk_min"])
-    believed = rhat <= diagnostics.attrs["rhat_threshold"] and ess >= diagnostics.attrs["ess_threshold"]
-    verdict = "the chains agree"
-    if not believed:
-        verdict = "the chains do not agree everywhere, so HMC's figures are of this run, not of the posterior"
-    found.append(
-        f"HMC in function space: R-hat at most {rhat:.3f} (median {float(diagnostics['rhat'].median()):.3f}), "
-        f"bulk ESS at least {ess:.0f}: {verdict}."
-    )
+    found.append(chain_note("HMC", trees["HMC"]))
     return found
 
 

@@ -1,11 +1,34 @@
-"""One plot per file: trees of `evaluate` in, a matplotlib figure out; no torch. `PLOTS` lists them by name."""
+"""One plot per file: DataTrees in, a matplotlib figure out; no torch. `PLOTS` lists them by name."""
 
 from bayesrob.plots.attack_accuracy import attack_accuracy
 from bayesrob.plots.chains import chains
+from bayesrob.plots.effective_draws import effective_draws
 from bayesrob.plots.examples import examples
+from bayesrob.plots.gradient_components import gradient_components
+from bayesrob.plots.gradient_decay import gradient_decay
+from bayesrob.plots.gradient_grid import gradient_grid
+from bayesrob.plots.gradient_images import gradient_images
 from bayesrob.plots.gradient_norms import gradient_norms
 from bayesrob.plots.losses import losses
+from bayesrob.plots.published import published
+from bayesrob.plots.ranks import ranks
 
-PLOTS = {plot.__name__: plot for plot in (attack_accuracy, chains, examples, gradient_norms, losses)}
+PLOTS = {
+    plot.__name__: plot
+    for plot in (
+        attack_accuracy,
+        chains,
+        effective_draws,
+        examples,
+        gradient_components,
+        gradient_decay,
+        gradient_grid,
+        gradient_images,
+        gradient_norms,
+        losses,
+        published,
+        ranks,
+    )
+}
 
-__all__ = ["PLOTS", "attack_accuracy", "chains", "examples", "gradient_norms", "losses"]
+__all__ = ["PLOTS", *PLOTS]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+
+from bayesrob.plots.worst_points import plotted, worst_points
 
 __all__ = ["chains"]
 
@@ -19,24 +17,6 @@ def chains(tree: xr.DataTree, num_points: int = 3) -> Figure:
         tree: a result of `evaluate` on chains. num_points: the points with the largest R-hat.
     """
     import arviz as az
-    from matplotlib import pyplot
 
-    diagnostics = tree["diagnostics"].to_dataset()
-    rhat = diagnostics["rhat"].values
-    worst = np.argsort(-np.nan_to_num(rhat, nan=-np.inf))[:num_points]
-    where = diagnostics["point"].values[worst]
-    values = tree["log_likelihood"].to_dataset()["obs"].sel(point=where)
-    posterior = xr.Dataset(
-        {f"point {where[k]} (R-hat {rhat[i]:.2f})": values.isel(point=k, drop=True) for k, i in enumerate(worst)}
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ArviZ warns of constant chains, which the diagnostics say already
-        collection: Any = az.plot_trace_dist(
-            xr.DataTree.from_dict({"posterior": posterior}),
-            backend="matplotlib",
-            compact=False,
-            figure_kwargs={"figsize": (11, 2.6 * len(worst)), "layout": "constrained"},
-        )
-    figure = collection.viz["figure"].item()
-    pyplot.close(figure)  # pyplot would keep it alive
-    return figure
+    posterior = worst_points(tree, num_points)
+    return plotted(az.plot_trace_dist, posterior, (11, 2.6 * len(posterior["posterior"].data_vars)), compact=False)

@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 import xarray as xr
 
+from bayesrob.analysis.diagnostics import MIN_BFMI
 from bayesrob.errors import CheckpointError
 from bayesrob.evaluation.results import read_manifest
 
@@ -67,20 +68,29 @@ def _tree(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
     return {**entry, "records": {k: json.dumps(v, indent=1) for k, v in records.items()}, "groups": groups, "flags": flags}
 
 
-def _flags(tree: xr.DataTree) -> list[tuple[bool, str]]:
-    """Each diagnostic in words, and whether it is as it should be."""
+def _flags(tree: xr.DataTree) -> list[tuple[bool | None, str]]:
+    """Each diagnostic in words, and whether it is as it should be (None: no verdict)."""
     if "diagnostics" not in tree.children:
         return []
     found = tree["diagnostics"].to_dataset()
-    rhat, ess = float(found["rhat_max"]), float(found["ess_bulk_min"])
     good_rhat, good_ess = found.attrs["rhat_threshold"], found.attrs["ess_threshold"]
-    flags = [
-        (
-            rhat <= good_rhat,
-            f"largest R-hat of the log predictive over test points {rhat:.3f} (should be at most {good_rhat})",
-        ),
-        (ess >= good_ess, f"smallest bulk ESS {ess:.0f} (should be at least {good_ess:.0f})"),
-    ]
+    flags: list[tuple[bool | None, str]] = []
+    for prefix, what in (("", "the log predictive at test points"), ("gradient_", "input gradients")):
+        if f"{prefix}rhat_max" not in found:
+            continue
+        rhat, ess = float(found[f"{prefix}rhat_max"]), float(found[f"{prefix}ess_bulk_min"])
+        middle = float(found[f"{prefix}rhat"].median())
+        flags += [
+            (rhat <= good_rhat, f"R-hat of {what} at most {rhat:.3f}, median {middle:.3f} (should be at most {good_rhat})"),
+            (ess >= good_ess, f"bulk ESS of {what} at least {ess:.0f} (should be at least {good_ess:.0f})"),
+        ]
+    if int(found.get("constant", 0)):
+        flags.append((None, f"{int(found['constant'])} points where no draw differs: their R-hat is undefined"))
+    if "bfmi" in found:
+        bfmi = float(found["bfmi"].min())
+        flags.append(
+            (bfmi >= MIN_BFMI, f"fraction of missing information (BFMI) at least {bfmi:.2f} (should be {MIN_BFMI})")
+        )
     if "divergences" in found:
         count = int(found["divergences"].sum())
         flags.append((count == 0, f"{count} divergent trajectories"))
@@ -91,6 +101,10 @@ def _flags(tree: xr.DataTree) -> list[tuple[bool, str]]:
     if "reached_max_treedepth" in stats:
         count = int(stats["reached_max_treedepth"].sum())
         flags.append((count == 0, f"{count} trajectories cut off at the largest tree depth"))
+    if "weight_rhat_max" in found:
+        # Beside, and no verdict: weights of a network may disagree where its functions agree.
+        text = f"R-hat of single weights, median {float(found['weight_rhat'].median()):.3f}, for comparison only"
+        flags.append((None, text))
     if "distinct_draws" in found:
         distinct = found["distinct_draws"].values.tolist()
         draws = tree["sample_stats"].sizes["draw"]

@@ -1,0 +1,43 @@
+"""How the averaged gradient shrinks as draws are added, and where it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.figure import Figure
+
+__all__ = ["gradient_decay"]
+
+STYLES = {"draw_norm": ":", "norm": "-", "standard_error": "--"}
+
+
+def gradient_decay(trees: Mapping[str, xr.DataTree], precision: str = "float64") -> Figure:
+    """Median over test points, against the number of draws, one panel an objective.
+
+    Solid: norm of the averaged gradient; dashed: its Monte Carlo standard error, which falls as 1/sqrt(draws) even where
+    the gradient does not; dotted: norm of the single draws' gradients. A solid line that leaves the dashed one has found
+    a gradient that is there; one that follows it has found none yet.
+
+    Args:
+        trees: results of `evaluate_gradients` by the name that the legend shows. precision: which of theirs.
+    """
+    first = next(iter(trees.values()))["statistics"].to_dataset()
+    objectives = first["objective"].values.tolist()
+    figure = Figure(figsize=(3.8 * len(objectives), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(objectives), sharey=True, squeeze=False)[0]
+    for axes, objective in zip(panels, objectives, strict=True):
+        for (name, tree), colour in zip(trees.items(), sns.color_palette("colorblind"), strict=False):
+            at = tree["statistics"].to_dataset().sel(objective=objective, precision=precision)
+            for variable, style in STYLES.items():
+                values = at[variable].median("point").values
+                label = name if variable == "norm" else None
+                axes.plot(at["num_draws"].values, np.where(values > 0, values, np.nan), style, color=colour, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="draws averaged", title=objective)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("l2 norm, median over points")
+    panels[0].legend(frameon=False, fontsize=8)
+    sns.despine(figure)
+    return figure

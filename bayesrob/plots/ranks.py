@@ -1,0 +1,25 @@
+"""Ranks of each chain's draws among all draws: uniform if the chains sample the same function."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from bayesrob.plots.worst_points import plotted, worst_points
+
+__all__ = ["ranks"]
+
+
+def ranks(tree: xr.DataTree, num_points: int = 3) -> Figure:
+    """ArviZ rank plot of the log probability of the true class, at the test points where chains agree least.
+
+    Lines are the chains' empirical distributions of ranks minus the uniform one; outside the band a chain samples
+    something else than the others (Säilynoja, Bürkner & Vehtari 2022).
+
+    Args:
+        tree: a result of `evaluate` on chains. num_points: the points with the largest R-hat.
+    """
+    import arviz as az
+
+    posterior = worst_points(tree, num_points)
+    return plotted(az.plot_rank, posterior, (3.7 * len(posterior["posterior"].data_vars), 3))

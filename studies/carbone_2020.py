@@ -1,0 +1,109 @@
+"""The posteriors of Carbone et al. 2020 (arXiv:2002.04359), trained once and shared by the studies of its figures 2, 3 and
+table 1."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from study_tools import Scale
+
+import bayesrob as br
+from bayesrob.inference import Inference, fit_once
+
+__all__ = ["POSTERIORS", "Recipe", "recipes"]
+
+POSTERIORS = Path("results") / "posteriors"
+"""Where the studies keep what they have trained, unless told otherwise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How one posterior is made."""
+
+    data: str
+    n_train: int | None
+    architecture: str  # "mlp" or "cnn"
+    hidden: tuple[int, ...]
+    activation: str
+    method: Inference
+    prior_scale: Any = 1.0
+
+    def fit(self, folder: Path, seed: int) -> tuple[br.predictive.Predictive, br.Dataset]:
+        """The posterior, trained now or loaded, and its data."""
+        dataset = br.data.load(self.data, n_train=self.n_train, seed=seed)
+        shape, classes = dataset.x_train[0].shape, dataset.out_features
+        if self.architecture == "cnn":
+            net: Any = br.nets.cnn(shape, self.hidden[0], classes, activation=self.activation, seed=seed)
+        else:
+            net = br.nets.mlp(shape.numel(), self.hidden, classes, activation=self.activation, seed=seed)
+        model = br.models.BayesianNetwork(net, prior_scale=self.prior_scale)
+        return fit_once(self.method, model, dataset, folder, seed), dataset
+
+    def row(self, name: str, predictive: br.predictive.Predictive) -> dict[str, str]:
+        """One line of a table: what was trained, at which size."""
+        info = predictive.info
+        return {
+            "posterior": name,
+            "training images": f"{info['dataset']['n_train']:,}",
+            "network": f"{self.architecture} {'-'.join(map(str, self.hidden))}, {self.activation}",
+            "prior": "N(0, 1)" if self.prior_scale == 1.0 else f"N(0, 1/fan in) ({self.prior_scale})",
+            "method": _described(self.method),
+            "draws": str(predictive.num_draws),
+            "training seconds": f"{info['seconds']:.0f}",
+        }
+
+
+def recipes(scale: Scale, num_draws: int) -> dict[str, Recipe]:
+    """The four posteriors by the names of table 1, and at small scale one whose chains have an easier task."""
+    SVI, HMC = br.inference.SVI, br.inference.HMC
+    if scale == "smoke":
+        svi = SVI(epochs=20, num_draws=num_draws)
+        hmc = HMC(num_samples=-(-num_draws // 2), warmup=20, num_steps=5, num_chains=2)
+        return {
+            "digits/HMC": Recipe("digits", 200, "mlp", (16, 16), "relu", hmc),
+            "digits/VI": Recipe("digits", 200, "mlp", (16, 16, 16), "leaky_relu", svi),
+        }
+    # Table 1's protocol needs 250 draws, figures 2 and 3 need 500.
+    if scale == "paper":
+        mnist, fashion = (
+            HMC(num_samples=num_draws // 4, warmup=100, step_size=size, num_steps=10) for size in (0.002, 0.001)
+        )
+        return {
+            "MNIST/HMC": Recipe("mnist", None, "mlp", (1024, 1024), "relu", mnist),
+            "MNIST/VI": Recipe(
+                "mnist", None, "cnn", (512,), "leaky_relu", SVI(epochs=5, lr=0.01, batch_size=128, num_draws=num_draws)
+            ),
+            "Fashion/HMC": Recipe("fashion_mnist", None, "mlp", (1024, 1024), "relu", fashion),
+            "Fashion/VI": Recipe(
+                "fashion_mnist",
+                None,
+                "cnn",
+                (1024,),
+                "leaky_relu",
+                SVI(epochs=10, lr=0.001, batch_size=128, num_draws=num_draws),
+            ),
+        }
+    # Chains on two cores: fewer images, narrower networks, and trajectories long enough to go somewhere.
+    hmc = HMC(num_samples=num_draws // 4, warmup=125, num_steps=50)
+    wide = (512, 512, 512)  # the main text's network for VI, at full size
+    return {
+        "MNIST/HMC": Recipe("mnist", 1000, "mlp", (64, 64), "relu", hmc),
+        "MNIST/VI": Recipe(
+            "mnist", None, "mlp", wide, "leaky_relu", SVI(epochs=5, lr=0.01, batch_size=128, num_draws=num_draws)
+        ),
+        "Fashion/HMC": Recipe("fashion_mnist", 1000, "mlp", (64, 64), "relu", hmc),
+        "Fashion/VI": Recipe(
+            "fashion_mnist", None, "mlp", wide, "leaky_relu", SVI(epochs=10, lr=0.001, batch_size=128, num_draws=num_draws)
+        ),
+    }
+
+
+def _described(method: Inference) -> str:
+    if isinstance(method, br.inference.HMC):
+        step = "adapted step" if method.step_size is None else f"step {method.step_size}"
+        chains = f"{method.num_chains} x {method.num_samples} after {method.warmup}"
+        return f"HMC, {chains}, {method.num_steps} steps, {step}"
+    assert isinstance(method, br.inference.SVI)
+    return f"SVI, {method.epochs} epochs, lr {method.lr}"

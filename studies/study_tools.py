@@ -1,0 +1,73 @@
+"""What the studies share: their scales, numbers with intervals in tables, and what a reader must be told about chains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from bayesrob import plots
+from bayesrob.evaluation import Results
+
+__all__ = ["CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "show", "with_interval"]
+
+Scale = Literal["smoke", "small", "paper"]
+"""smoke: seconds, for CI; small: minutes on two cores; paper: the paper's own sizes."""
+
+
+CHAINS = "Were the posteriors reached? Chains in function space, and beside it in weight space."
+
+
+def with_interval(value: Any, interval: Any) -> str:
+    low, high = (float(bound) for bound in interval)
+    return f"{float(value):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def chain_row(name: str, tree: Any) -> dict[str, str]:
+    """One line of a table: what the chains did, in function space and, beside it, in weight space."""
+    found, stats = tree["diagnostics"].to_dataset(), tree["sample_stats"].to_dataset()
+    draws = stats.sizes["draw"]
+    return {
+        "posterior": name,
+        "chains x draws": f"{stats.sizes['chain']} x {draws}",
+        "distinct draws by chain": ", ".join(str(n) for n in found["distinct_draws"].values.tolist()),
+        "acceptance": f"{float(found['acceptance_rate'].mean()):.2f}",
+        "step size": f"{float(found['step_size'].mean()):.2g}",
+        "divergent": str(int(found["divergences"].sum())),
+        "R-hat log predictive, median and max": _pair(found, "rhat"),
+        "bulk ESS, min": f"{float(found['ess_bulk_min']):.0f}",
+        "R-hat input gradients, median and max": _pair(found, "gradient_rhat"),
+        "R-hat weights, median and max": _pair(found, "weight_rhat"),
+    }
+
+
+def _pair(found: Any, name: str) -> str:
+    return f"{float(found[name].median()):.3f}, {float(found[name + '_max']):.3f}"
+
+
+def chain_note(name: str, tree: Any) -> str:
+    """A sentence: can the chains be believed?"""
+    found = tree["diagnostics"].to_dataset()
+    rhat, ess = float(found["rhat_max"]), float(found["ess_bulk_min"])
+    verdict = "the chains agree"
+    if not (rhat <= found.attrs["rhat_threshold"] and ess >= found.attrs["ess_threshold"]):
+        verdict = "the chains do not agree everywhere, so these figures are of this run, not of the posterior"
+    return (
+        f"{name} in function space: R-hat at most {rhat:.3f} (median {float(found['rhat'].median()):.3f}), bulk ESS at "
+        f"least {ess:.0f}, R-hat of input gradients at most {float(found['gradient_rhat_max']):.3f}: {verdict}."
+    )
+
+
+def chain_figures(results: Results, name: str, tree: Any, suffix: str = "") -> None:
+    """ArviZ in function space: traces, ranks and effective draws at the points where the chains agree least."""
+    where = f"{name}, log probability of the true class at the test points where the chains agree least"
+    results.figure(f"chains{suffix}", plots.chains(tree), f"{where}: densities and traces by chain.")
+    results.figure(f"ranks{suffix}", plots.ranks(tree), f"{where}: ranks by chain, minus uniform.")
+    results.figure(f"ess{suffix}", plots.effective_draws(tree), f"{where}: effective draws against draws.")
+
+
+def show(path: Path) -> None:
+    """Print a table as the terminal shows it."""
+    with pd.option_context("display.max_columns", None, "display.width", 200, "display.max_colwidth", 60):
+        print(pd.read_csv(path, dtype=str, keep_default_na=False).to_string(index=False))
