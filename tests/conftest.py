@@ -7,6 +7,7 @@ import jaxtyping
 
 SHAPED = [
     "bayesrob.attacks.geometry",
+    "bayesrob.inference.guides",
     "bayesrob.inference.leapfrog",
     "bayesrob.inference.svi",
     "bayesrob.models.flat",
@@ -14,6 +15,7 @@ SHAPED = [
     "bayesrob.nets.forward",
     "bayesrob.numerics",
     "bayesrob.predictive.fresh",
+    "bayesrob.predictive.gaussian",
     "bayesrob.predictive.gradients",
     "bayesrob.predictive.held",
     "bayesrob.predictive.objectives",

@@ -1,10 +1,20 @@
 """A Predictive is a distribution over functions: draws of a network's weights, whatever made them."""
 
 from bayesrob.predictive.base import Predictive
-from bayesrob.predictive.fresh import FreshDraws, GaussianDraws
+from bayesrob.predictive.fresh import FreshDraws
+from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws
 from bayesrob.predictive.held import HeldDraws
 from bayesrob.predictive.loading import load
 from bayesrob.predictive.modules import from_modules
 from bayesrob.predictive.objectives import OBJECTIVES
 
-__all__ = ["OBJECTIVES", "FreshDraws", "GaussianDraws", "HeldDraws", "Predictive", "from_modules", "load"]
+__all__ = [
+    "OBJECTIVES",
+    "FreshDraws",
+    "GaussianDraws",
+    "HeldDraws",
+    "LowRankGaussianDraws",
+    "Predictive",
+    "from_modules",
+    "load",
+]

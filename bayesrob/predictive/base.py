@@ -146,9 +146,10 @@ class Predictive(nn.Module, abc.ABC):
                 Carbone et al. 2020), "predictive_loss", "margin", or for audits "double_softmax" and
                 "double_softmax_per_draw"; see `predictive.objectives`.
             num_draws, seed: as in `logits`.
-            standard_error: also return the Monte Carlo standard error of every component, `[batch, *shape]`, draws
-                taken as independent: is the gradient vanishing, or lost in noise? A gradient within two of them of zero
-                is not known to differ from it. Correlated draws (HMC) make it too small.
+            standard_error: also return the Monte Carlo standard error of every component, `[batch, *shape]`: is the
+                gradient vanishing, or lost in noise? A gradient within two of them of zero is not known to differ from
+                it. Four Markov chains or more count as that many batches; draws of fewer as independent, which is too
+                small if they are correlated.
 
         Raises:
             InputError: shapes or labels that do not fit. UnknownNameError: an unknown objective.
@@ -158,7 +159,8 @@ class Predictive(nn.Module, abc.ABC):
         if standard_error:
             # Every draw has its own copy of the input here, so fewer fit the cache.
             size = self.chunk(x, extra=4 * math.prod(x.shape[1:]))
-            return gradient_with_error(lambda: self.functions(size, num_draws, seed), x, y, found, self.likelihood)
+            chains = self._batches(num_draws)
+            return gradient_with_error(lambda: self.functions(size, num_draws, seed), x, y, found, self.likelihood, chains)
         size = self.chunk(x)
         return gradient(lambda: self.functions(size, num_draws, seed), num_draws, x, y, found, self.likelihood)
 
@@ -264,6 +266,10 @@ class Predictive(nn.Module, abc.ABC):
     def _checked(self, x: Tensor) -> Batch:
         dtype = next((parameter.dtype for parameter in self.net.parameters()), None)
         return checked_inputs(x, self.input_shape, dtype)
+
+    def _batches(self, num_draws: int) -> int | None:
+        """Batches whose means are independent, interleaved in the first `num_draws` draws; None: every draw is one."""
+        return None
 
     def train(self, mode: bool = True) -> Predictive:
         """A Predictive is never in training mode: dropout stays off, batch statistics fixed, whatever `mode` says."""

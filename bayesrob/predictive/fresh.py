@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bayesrob import rng
 from bayesrob.errors import InputError
 from bayesrob.nets import sequence
-from bayesrob.predictive.base import Predictive, check_num_draws
-from bayesrob.predictive.held import HeldDraws, WeightChunk, grouped
+from bayesrob.predictive.base import Predictive
+from bayesrob.predictive.checks import check_num_draws
+from bayesrob.predictive.held import HeldDraws, WeightChunk
 from bayesrob.types import Weights
 
-__all__ = ["FreshDraws", "GaussianDraws"]
+__all__ = ["FreshDraws"]
 
 
 class FreshDraws(Predictive):
@@ -78,52 +79,3 @@ class FreshDraws(Predictive):
         fewer._num_draws = check_num_draws(self._num_draws if index.stop is None else index.stop)
         fewer._generator = rng.generator(self.seed, "fresh")
         return fewer
-
-
-class GaussianDraws(FreshDraws):
-    """Independent normal weights: the mean-field posterior of variational inference.
-
-    Args:
-        net: the architecture.
-        loc: means by parameter name. scale: standard deviations by parameter name.
-        draws: see `FreshDraws`.
-    """
-
-    kind = "gaussian"
-
-    def __init__(self, net: nn.Module, loc: Weights, scale: Weights, **draws: Any):
-        super().__init__(net, **draws)
-        # In the network's own order, not the dictionary's: the noise of a seed must meet the same weights after loading.
-        self.loc = {name: loc[name].detach() for name, _ in net.named_parameters()}
-        self.scale = {name: scale[name].detach() for name, _ in net.named_parameters()}
-
-    def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
-        sizes = [tensor.numel() for tensor in self.loc.values()]
-        like = next(iter(self.loc.values()))
-        # Drawn on the CPU in float32 whatever the device and dtype: the same seed means the same draws everywhere.
-        noise = torch.stack(
-            [torch.randn(sum(sizes), generator=generator, dtype=torch.float32) for _ in range(num_draws)]
-        ).to(like)
-        pieces = zip(self.loc, noise.split(sizes, dim=-1), strict=True)
-        return {
-            name: torch.addcmul(self.loc[name], self.scale[name], piece.reshape(num_draws, *self.loc[name].shape))
-            for name, piece in pieces
-        }
-
-    def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"loc/{name}": tensor for name, tensor in self.loc.items()}
-        tensors |= {f"scale/{name}": tensor for name, tensor in self.scale.items()}
-        tensors |= {f"buffers/{name}": tensor for name, tensor in self.net.named_buffers()}
-        return tensors, {"num_draws": self.num_draws, "seed": self.seed}
-
-    @classmethod
-    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> GaussianDraws:
-        groups = grouped(tensors, "loc", "scale", "buffers")
-        net.load_state_dict(groups["buffers"], strict=False)
-        return cls(net, groups["loc"], groups["scale"], num_draws=values["num_draws"], seed=values["seed"], **common)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianDraws:
-        super()._apply(fn, recurse)
-        self.loc = {name: fn(tensor) for name, tensor in self.loc.items()}
-        self.scale = {name: fn(tensor) for name, tensor in self.scale.items()}
-        return self

@@ -91,6 +91,11 @@ class HeldDraws(Predictive):
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         return self.num_draws if num_draws is None else check_num_draws(num_draws, self.num_draws), 0
 
+    def _batches(self, num_draws: int) -> int | None:
+        # Fewer chains would leave an error of hardly any degrees of freedom.
+        chains = bool(self.sample_stats) and self.num_chains >= 4 and num_draws >= 2 * self.num_chains
+        return self.num_chains if chains else None
+
     def freeze(self, num_draws: int | None = None, seed: int = 0) -> HeldDraws:
         return self[: self.resolve(num_draws, seed)[0]]
 

@@ -13,12 +13,12 @@ from bayesrob.errors import BayesrobError, CheckpointError
 from bayesrob.models.likelihoods import likelihood_from
 from bayesrob.nets import build
 from bayesrob.predictive.base import Predictive
-from bayesrob.predictive.fresh import GaussianDraws
+from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws
 from bayesrob.predictive.held import HeldDraws
 
 __all__ = ["KINDS", "load"]
 
-KINDS: dict[str, type[Predictive]] = {kind.kind: kind for kind in (HeldDraws, GaussianDraws)}
+KINDS: dict[str, type[Predictive]] = {kind.kind: kind for kind in (HeldDraws, GaussianDraws, LowRankGaussianDraws)}
 
 
 def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predictive:

@@ -12,8 +12,9 @@ from pyro.infer import TraceMeanField_ELBO
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import SVI, svi
+from bayesrob.inference.guides import kl_divergence
 from bayesrob.inference.optimise import Minimised
-from bayesrob.inference.svi import kl_divergence, local_outputs
+from bayesrob.inference.svi import local_outputs
 from bayesrob.models import BayesianNetwork
 
 CASES = [(50, 3, 0.3, 0), (200, 5, 0.1, 2), (200, 3, 0.3, 1)]

@@ -6,7 +6,21 @@ import pytest
 import torch
 
 from bayesrob.errors import InputError
+from bayesrob.predictive import GaussianDraws, LowRankGaussianDraws
+from tests.nets.helpers import random_weights
 from tests.predictive.helpers import SHAPES, data, gaussian, in_chunks_of
+
+
+def low_rank(name="mlp", num_draws=7, **common):
+    """Means and deviations of `gaussian`, and a factor of rank 3."""
+    post = gaussian(name, num_draws, **common)
+    factor = {key: 0.5 * tensor.to(post.loc[key]) for key, tensor in random_weights(post.net, 3, seed=9).items()}
+    common = {**post._common(), "num_draws": num_draws, "seed": post.seed}
+    return LowRankGaussianDraws(post.net, post.loc, post.scale, factor, **common)
+
+
+BOTH = {"mean_field": gaussian, "low_rank": low_rank}
+both = pytest.mark.parametrize("make", BOTH.values(), ids=BOTH)
 
 
 def test_weights_have_their_mean_and_deviation():
@@ -27,17 +41,40 @@ def test_weights_are_independent():
     assert (correlation - torch.eye(len(correlation))).abs().max() < 6 / 20_000**0.5
 
 
+@both
+def test_covariance_of_the_draws(make):
+    """diag(scale^2), for the low rank + F F', each entry within 5 Monte Carlo errors; draws are normal."""
+    post = make()
+    g = torch.Generator().manual_seed(0)
+    post.scale = {name: 0.1 + torch.rand(tensor.shape, generator=g).to(tensor) for name, tensor in post.scale.items()}
+    count = 20_000
+    flat = torch.cat([tensor.flatten(1) for tensor in post.freeze(count).weights.values()], 1)
+    loc, scale = (torch.cat([tensor.flatten() for tensor in part.values()]) for part in (post.loc, post.scale))
+    expected = scale.square().diag()
+    if isinstance(post, LowRankGaussianDraws):
+        factor = torch.cat([tensor.flatten(1) for tensor in post.factor.values()], 1)
+        expected += factor.T @ factor
+        assert (expected - expected.diagonal().diag()).abs().max() > 0.4
+    variance = expected.diagonal()
+    error = ((torch.outer(variance, variance) + expected.square()) / count).sqrt()  # of a normal's sample covariance
+    assert ((flat.mean(0) - loc).abs() < 5 * (variance / count).sqrt()).all()
+    assert ((flat.T.cov() - expected).abs() < 5 * error).all()
+    assert (((flat - loc) / variance.sqrt()) ** 4).mean() == pytest.approx(3, abs=0.1)
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7])
 @pytest.mark.parametrize("name", SHAPES)
-def test_draws_of_a_seed_do_not_depend_on_chunks(monkeypatch, name, chunk):
+def test_draws_of_a_seed_do_not_depend_on_chunks(monkeypatch, make, name, dtype, chunk):
     """Bit for bit: they are made one after the other."""
-    post = gaussian(name)
+    post = make(name, dtype=dtype)
     frozen = post.freeze(7, seed=3)
     in_chunks_of(monkeypatch, chunk)
     pieces = [f.weights for f in post.functions(chunk, 7, 3)]
     for key, tensor in frozen.weights.items():
         assert torch.equal(torch.cat([piece[key] for piece in pieces]), tensor)
-    x, _ = data(name)
+    x, _ = data(name, dtype=dtype)
     assert torch.equal(post.logits(x, seed=3), frozen.logits(x))
 
 
@@ -108,3 +145,38 @@ def test_zero_deviation_is_one_network():
     net = post.net
     net.load_state_dict(post.loc)
     torch.testing.assert_close(post.logits(x), net(x).expand(7, -1, -1), rtol=1e-12, atol=1e-13)
+
+
+def test_zero_factor_has_the_independent_part_only():
+    post = low_rank()
+    post.factor = {name: torch.zeros_like(tensor) for name, tensor in post.factor.items()}
+    same = GaussianDraws(post.net, post.loc, post.scale, **post._common())
+    first, other = post.freeze(1, seed=2).weights, same.freeze(1, seed=2).weights
+    assert all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_part_of_low_rank_draws_is_converted_alone():
+    post = low_rank(dtype=torch.float32)
+    part = post[:3].double()
+    assert (part.rank, part.num_draws, post.num_draws) == (3, 3, 7)
+    assert all(tensor.dtype == torch.float64 for tensor in part.factor.values())
+    assert all(tensor.dtype == torch.float32 for tensor in post.factor.values())
+    weights, exact = post.freeze(3).weights, part.freeze(3).weights
+    for name, tensor in weights.items():  # the same noise in both
+        torch.testing.assert_close(tensor.double(), exact[name], rtol=1e-5, atol=1e-5)
+
+
+@both
+@pytest.mark.parametrize("part", ["loc", "scale", "factor"])
+def test_parts_that_do_not_fit_the_network(make, part):
+    post = make()
+    parts = {name: dict(getattr(post, name)) for name in post.parts}
+    if part not in parts:
+        return
+    first = next(iter(parts[part]))
+    for wrong in (parts[part][first][..., :-1], parts[part][first][:0], parts[part][first][None]):
+        with pytest.raises(InputError, match=rf"{part} of shapes.*The network has parameters"):
+            type(post)(post.net, **{**parts, part: {**parts[part], first: wrong}})
+    del parts[part][first]
+    with pytest.raises(InputError, match=rf"{part} of shapes"):
+        type(post)(post.net, **parts)

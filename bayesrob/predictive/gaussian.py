@@ -1,0 +1,149 @@
+"""Normal weights, drawn anew: the posteriors of variational inference."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayesrob.errors import InputError
+from bayesrob.predictive.fresh import FreshDraws
+from bayesrob.predictive.held import grouped
+from bayesrob.types import Weights
+
+__all__ = ["GaussianDraws", "LowRankGaussianDraws", "NormalDraws"]
+
+
+class NormalDraws(FreshDraws):
+    """Normal weights with means and standard deviations of their own, and whatever else a subclass adds.
+
+    Args:
+        net: the architecture.
+        parts: by the names of the class's `parts`, tensors by parameter name.
+        draws: see `FreshDraws`.
+
+    Raises:
+        InputError: a part that does not have the shapes of the network's parameters.
+    """
+
+    parts: ClassVar[dict[str, int]]
+    """What the distribution consists of: attributes, each a dictionary by parameter name, and how many leading axes its
+    tensors have before the parameter's own."""
+
+    loc: Weights
+    scale: Weights
+
+    def __init__(self, net: nn.Module, parts: dict[str, Weights], **draws: Any):
+        super().__init__(net, **draws)
+        shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
+        for part, tensors in parts.items():
+            found, axes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}, self.parts[part]
+            leads = {shape[:axes] for shape in found.values()}
+            fits = all(found.get(name, ())[axes:] == shape and name in found for name, shape in shapes.items())
+            if not fits or len(leads) != 1 or (0,) in leads:
+                raise InputError(
+                    f"{part} of shapes {found}.",
+                    f"The network has parameters {shapes}.",
+                    f"Give each of them, {'[rank, *shape]' if axes else '[*shape]'}.",
+                )
+            # In the network's own order, not the dictionary's: the noise of a seed must meet the same weights after loading.
+            setattr(self, part, {name: tensors[name].detach() for name in shapes})
+
+    @abc.abstractmethod
+    def sample(self, num_draws: int, generator: torch.Generator) -> Weights: ...
+
+    @property
+    def num_weights(self) -> int:
+        """How many weights one draw has."""
+        return sum(tensor.numel() for tensor in self.loc.values())
+
+    def independent(self, noise: Float[Tensor, "draw weight"]) -> dict[str, Tensor]:
+        """loc + scale * noise by parameter name, `[draw, *shape]`."""
+        pieces = noise.split([tensor.numel() for tensor in self.loc.values()], dim=-1)
+        return {
+            name: torch.addcmul(loc, self.scale[name], piece.reshape(len(noise), *loc.shape))
+            for (name, loc), piece in zip(self.loc.items(), pieces, strict=True)
+        }
+
+    def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"{part}/{name}": tensor for part in self.parts for name, tensor in getattr(self, part).items()}
+        tensors |= {f"buffers/{name}": tensor for name, tensor in self.net.named_buffers()}
+        return tensors, {"num_draws": self.num_draws, "seed": self.seed}
+
+    @classmethod
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> NormalDraws:
+        groups = grouped(tensors, *cls.parts, "buffers")
+        net.load_state_dict(groups["buffers"], strict=False)
+        parts: dict[str, Any] = {part: groups[part] for part in cls.parts}
+        return cls(net, **parts, num_draws=values["num_draws"], seed=values["seed"], **common)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NormalDraws:
+        super()._apply(fn, recurse)
+        for part in self.parts:
+            setattr(self, part, {name: fn(tensor) for name, tensor in getattr(self, part).items()})
+        return self
+
+
+class GaussianDraws(NormalDraws):
+    """Independent normal weights: the mean-field posterior of variational inference.
+
+    Args:
+        net: the architecture.
+        loc: means by parameter name. scale: standard deviations by parameter name.
+        draws: see `FreshDraws`.
+    """
+
+    kind = "gaussian"
+    parts: ClassVar[dict[str, int]] = {"loc": 0, "scale": 0}
+
+    def __init__(self, net: nn.Module, loc: Weights, scale: Weights, **draws: Any):
+        super().__init__(net, {"loc": loc, "scale": scale}, **draws)
+
+    def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
+        noise = torch.stack([_normal(self.num_weights, generator) for _ in range(num_draws)])
+        return self.independent(noise.to(next(iter(self.loc.values()))))
+
+
+class LowRankGaussianDraws(NormalDraws):
+    """Normal weights with covariance diag(scale^2) + F F': w = loc + scale * noise + F z with z `[rank]` for all weights.
+
+    The posterior of variational inference with a low-rank guide (Ong, Nott & Smith 2018; Miller, Foti & Adams 2017).
+
+    Args:
+        net: the architecture.
+        loc: means by parameter name. scale: standard deviations of each weight's own noise by parameter name.
+        factor: F', rows of the factor by parameter name, `[rank, *shape]`.
+        draws: see `FreshDraws`.
+    """
+
+    kind = "low_rank_gaussian"
+    parts: ClassVar[dict[str, int]] = {"loc": 0, "scale": 0, "factor": 1}
+    factor: Weights
+
+    def __init__(self, net: nn.Module, loc: Weights, scale: Weights, factor: Weights, **draws: Any):
+        super().__init__(net, {"loc": loc, "scale": scale, "factor": factor}, **draws)
+
+    @property
+    def rank(self) -> int:
+        return len(next(iter(self.factor.values())))
+
+    def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
+        like = next(iter(self.loc.values()))
+        own, shared = [], []
+        for _ in range(num_draws):
+            own.append(_normal(self.num_weights, generator))
+            shared.append(_normal(self.rank, generator).to(like))
+        weights = self.independent(torch.stack(own).to(like))
+        for name, factor in self.factor.items():
+            # One product a draw: a product for all at once rounds differently for another number of draws.
+            weights[name] += torch.stack([torch.tensordot(z, factor, 1) for z in shared])
+        return weights
+
+
+def _normal(size: int, generator: torch.Generator) -> Float[Tensor, " size"]:
+    # Drawn on the CPU in float32 whatever the device and dtype: the same seed means the same draws everywhere.
+    return torch.randn(size, generator=generator, dtype=torch.float32)
