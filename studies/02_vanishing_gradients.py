@@ -182,9 +182,8 @@ def claims(trees: dict[str, Any]) -> list[dict[str, str]]:
         kept = (last["norm"] / last["draw_norm"]).values
         shrink[name] = (float(pd.Series(kept).median()), *median_interval(kept))
     for data in dict.fromkeys(name.partition("/")[0] for name in trees):
-        pair = [shrink.get(f"{data}/{method}") for method in ("HMC", "VI")]
-        if pair[0] is not None and pair[1] is not None:
-            hmc, vi = pair
+        hmc, vi = (shrink.get(f"{data}/{method}") for method in ("HMC", "VI"))
+        if hmc is not None and vi is not None:
             verdict = "yes" if hmc[2] < vi[1] else "no" if hmc[1] > vi[2] else "not to be told"
             lines.append(
                 {

@@ -73,10 +73,11 @@ def main(
         print(f"{name}: training, unless it is kept in {posteriors}", flush=True)
         predictive, dataset = recipe.fit(posteriors, seed)
         print(f"{name}: {predictive.info['seconds']:.0f} s of training; attacking", flush=True)
-        attacked = predictive[:num_draws]
+        chains_held = getattr(predictive, "num_chains", 1)  # as many draws of each, or they are chains no more
+        attacked = predictive[: -(-num_draws // chains_held) * chains_held]
         tree = trees[name] = br.evaluate(attacked, dataset, attacks, num_points=num_points, seed=seed)
         results.tree(name.replace("/", "-"), tree, f"evaluation of {name}")
-        made.append({**recipe.row(name, predictive), "draws attacked": str(num_draws)})
+        made.append({**recipe.row(name, predictive), "draws attacked": str(attacked.num_draws)})
         rows += table(name, tree)
         # Written anew after every posterior: an interrupted run leaves what it had.
         results.table("table_1", pd.DataFrame(rows), TABLE)
@@ -151,7 +152,7 @@ def table(name: str, tree: xr.DataTree) -> list[dict[str, str]]:
 
 def compared(trees: dict[str, xr.DataTree]) -> xr.DataTree:
     """The table as arrays: `measured`, `published` `[row, column]` and `interval`."""
-    columns = ["none", *next(iter(trees.values()))["robustness"]["attack"].values.tolist()]
+    columns = ["none", *next(iter(trees.values()))["robustness"].to_dataset()["attack"].values.tolist()]
     measured, intervals, printed = [], [], []
     for name, tree in trees.items():
         result = tree["robustness"].to_dataset()

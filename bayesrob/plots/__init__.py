@@ -31,4 +31,18 @@ PLOTS = {
     )
 }
 
-__all__ = ["PLOTS", *PLOTS]
+__all__ = [
+    "PLOTS",
+    "attack_accuracy",
+    "chains",
+    "effective_draws",
+    "examples",
+    "gradient_components",
+    "gradient_decay",
+    "gradient_grid",
+    "gradient_images",
+    "gradient_norms",
+    "losses",
+    "published",
+    "ranks",
+]
