@@ -64,7 +64,11 @@ def chain_figures(results: Results, name: str, tree: Any, suffix: str = "") -> N
     where = f"{name}, log probability of the true class at the test points where the chains agree least"
     results.figure(f"chains{suffix}", plots.chains(tree), f"{where}: densities and traces by chain.")
     results.figure(f"ranks{suffix}", plots.ranks(tree), f"{where}: ranks by chain, minus uniform.")
-    results.figure(f"ess{suffix}", plots.effective_draws(tree), f"{where}: effective draws against draws.")
+    results.figure(
+        f"ess{suffix}",
+        plots.effective_draws(tree),
+        f"{where}: effective draws against draws, bulk (blue) and tail (orange).",
+    )
 
 
 def show(path: Path) -> None:

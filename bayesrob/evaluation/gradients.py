@@ -73,7 +73,8 @@ def evaluate_gradients(
     statistics, components, images = [], [], []
     with progress.bar("gradients", len(precisions) * len(batches)) as advance:
         for precision in precisions:
-            typed = copy.deepcopy(held).to(PRECISIONS[precision])
+            same = all(p.dtype == PRECISIONS[precision] for p in held.parameters())
+            typed = held if same else copy.deepcopy(held).to(PRECISIONS[precision])
             parts = []
             for part in batches:
                 parts.append(_statistics(typed, x[part].to(PRECISIONS[precision]), y[part], prefixes, chains))
@@ -91,7 +92,7 @@ def evaluate_gradients(
             {
                 "gradient": xr.concat(images, along),
                 "input": (("point", *axes), x[:num_images].cpu().numpy()),
-                "label": ("point", y[:num_images].cpu().numpy()),
+                "label": (("point", "output")[: y.ndim], y[:num_images].cpu().numpy()),
             }
         ),
     }

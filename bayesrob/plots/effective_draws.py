@@ -11,7 +11,7 @@ __all__ = ["effective_draws"]
 
 
 def effective_draws(tree: xr.DataTree, num_points: int = 3) -> Figure:
-    """ArviZ's evolution of bulk and tail effective sample size, at the test points where chains agree least.
+    """ArviZ's evolution of effective sample sizes, bulk (first colour) and tail, at the points where chains agree least.
 
     Args:
         tree: a result of `evaluate` on chains, of at least 20 draws each. num_points: the points with the largest R-hat.

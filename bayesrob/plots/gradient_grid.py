@@ -33,7 +33,7 @@ def gradient_grid(tree: xr.DataTree, objective: str = "expected_loss") -> Figure
             axes.errorbar(widths, values, yerr=bars, fmt="o-", capsize=3, color=colour, label=f"{n_train} points")
             axes.plot(widths, at["standard_error"].values, "--", color=colour)
             axes.plot(widths, at["draw_norm"].values, ":", color=colour)
-        axes.set(xscale="log", yscale="log", xlabel="width", title=f"warmup {warmup}")
+        axes.set(xscale="log", ylim=(0, None), xlabel="width", title=f"warmup {warmup}")
         axes.set_xticks(widths, [str(w) for w in widths])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
