@@ -10,7 +10,7 @@ import pandas as pd
 from bayesrob import plots
 from bayesrob.evaluation import Results
 
-__all__ = ["CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "show", "with_interval"]
+__all__ = ["CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "chains_met", "show", "with_interval"]
 
 Scale = Literal["smoke", "small", "paper"]
 """smoke: seconds, for CI; small: minutes on two cores; paper: the paper's own sizes."""
@@ -46,16 +46,23 @@ def _pair(found: Any, name: str) -> str:
     return f"{float(found[name].median()):.3f}, {float(found[name + '_max']):.3f}"
 
 
-def chain_note(name: str, tree: Any) -> str:
-    """A sentence: can the chains be believed?"""
+def chains_met(tree: Any) -> bool:
+    """Whether the chains agree on predictions and input gradients at every point looked at (Vehtari et al. 2021)."""
     found = tree["diagnostics"].to_dataset()
-    rhat, ess = float(found["rhat_max"]), float(found["ess_bulk_min"])
+    return all(float(found[f"{name}_max"]) <= found.attrs["rhat_threshold"] for name in ("rhat", "gradient_rhat"))
+
+
+def chain_note(name: str, tree: Any) -> str:
+    """A sentence or two: can the chains be believed?"""
+    found = tree["diagnostics"].to_dataset()
+    ess, enough = float(found["ess_bulk_min"]), found.attrs["ess_threshold"]
     verdict = "the chains agree"
-    if not (rhat <= found.attrs["rhat_threshold"] and ess >= found.attrs["ess_threshold"]):
+    if not chains_met(tree):
         verdict = "the chains do not agree everywhere, so these figures are of this run, not of the posterior"
+    few = "" if ess >= enough else f" Bulk ESS is as low as {ess:.0f}, of {enough:.0f} that Monte Carlo errors ask for."
     return (
-        f"{name} in function space: R-hat at most {rhat:.3f} (median {float(found['rhat'].median()):.3f}), bulk ESS at "
-        f"least {ess:.0f}, R-hat of input gradients at most {float(found['gradient_rhat_max']):.3f}: {verdict}."
+        f"{name} in function space, R-hat median and max: log predictive {_pair(found, 'rhat')}; input gradients "
+        f"{_pair(found, 'gradient_rhat')}: {verdict}.{few}"
     )
 
 

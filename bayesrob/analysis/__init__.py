@@ -1,7 +1,7 @@
 """Pure statistics: arrays and xarray in, xarray out; no torch. What needs gradients gets them as arrays."""
 
 from bayesrob.analysis.diagnostics import chain_diagnostics
-from bayesrob.analysis.gradients import component_quantiles, gradient_statistics
+from bayesrob.analysis.gradients import component_quantiles, gradient_statistics, mean_cosine
 from bayesrob.analysis.intervals import binomial_interval, mean_interval, median_interval
 from bayesrob.analysis.robustness import robustness
 
@@ -10,6 +10,7 @@ __all__ = [
     "chain_diagnostics",
     "component_quantiles",
     "gradient_statistics",
+    "mean_cosine",
     "mean_interval",
     "median_interval",
     "robustness",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bayesrob import __version__
 from bayesrob.data import Dataset
-from bayesrob.errors import InputError
+from bayesrob.evaluation.points import check_arguments, check_count
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
@@ -34,17 +34,20 @@ def to_datatree(
     Returns:
         DataTree with dims `chain`, `draw`, `point` and, for the weights, `<parameter>_dim_<i>`.
     """
-    if num_points is not None and num_points < 1:
-        raise InputError(f"num_points is {num_points}.", "A log likelihood needs data.", "Give num_points >= 1, or None.")
+    check_arguments("to_datatree", predictive, dataset)
+    if num_points is not None:
+        check_count("num_points", num_points)
     held = predictive.freeze(seed=seed)
     x, y = dataset.x_train[:num_points], dataset.y_train[:num_points]
     groups: dict[str, xr.Dataset] = {}
     if weights and isinstance(held, HeldDraws):
-        variables = {}
+        variables, coords = {}, _draw_coords(held)
         for name, tensor in held.weights.items():
             values = by_chain(held, tensor)
-            variables[name] = (("chain", "draw", *(f"{name}_dim_{i}" for i in range(values.ndim - 2))), values)
-        groups["posterior"] = xr.Dataset(variables, coords=_draw_coords(held))
+            dims = [f"{name}_dim_{i}" for i in range(values.ndim - 2)]
+            coords |= {dim: np.arange(size) for dim, size in zip(dims, values.shape[2:], strict=True)}
+            variables[name] = (("chain", "draw", *dims), values)
+        groups["posterior"] = xr.Dataset(variables, coords=coords)
     stats = sample_stats(held)
     if stats is not None:
         groups["sample_stats"] = stats

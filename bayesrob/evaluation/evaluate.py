@@ -19,7 +19,7 @@ from bayesrob.data import Dataset
 from bayesrob.errors import InputError
 from bayesrob.evaluation.chains import chain_groups
 from bayesrob.evaluation.datatree import record
-from bayesrob.evaluation.points import chosen_points
+from bayesrob.evaluation.points import check_arguments, check_count, chosen_points
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
@@ -112,6 +112,7 @@ def evaluate(
         "dataset": dataset.name,
         "num_points": len(x),
         "num_draws": predictive.num_draws if num_draws is None else num_draws,
+        "diagnostics": "of all draws that are held",
         "scored_on": "the draws attacked" if isinstance(predictive, HeldDraws) else "fresh draws that no attack has seen",
         "seed": seed,
         "versions": {"bayesrob": __version__, "torch": torch.__version__, "xarray": xr.__version__},
@@ -129,18 +130,7 @@ def _check(
     batch_size: int,
     level: float,
 ) -> None:
-    if not isinstance(predictive, Predictive):
-        raise InputError(
-            f"evaluate got a {type(predictive).__name__}.",
-            "It scores a Predictive.",
-            "Wrap networks: predictive.from_modules.",
-        )
-    if not isinstance(dataset, Dataset):
-        raise InputError(
-            f"The data set is a {type(dataset).__name__}.",
-            "Test points, labels and bounds are needed together.",
-            "Use data.load(...) or data.from_arrays(...).",
-        )
+    check_arguments("evaluate", predictive, dataset)
     if predictive.likelihood.name != "categorical":
         raise InputError(
             "The predictive is a regression.", "Accuracy needs classes.", "Call attacks and objective_value directly."
@@ -150,9 +140,9 @@ def _check(
             raise InputError(
                 f"The attack {name!r} is a {type(attack).__name__}.", "It must be one.", "Pass e.g. PGD(eps=0.1)."
             )
-    for name, value in (("num_points", num_points), ("batch_size", batch_size)):
-        if (value is not None or name == "batch_size") and (not isinstance(value, int) or value < 1):
-            raise InputError(f"{name} is {value!r}.", "A score needs one point at least.", f"Give {name} >= 1.")
+    if num_points is not None:
+        check_count("num_points", num_points)
+    check_count("batch_size", batch_size)
     if not 0 < level < 1:
         raise InputError(f"level is {level}.", "It is the probability that an interval covers.", "Give e.g. 0.95.")
 
@@ -180,7 +170,7 @@ def _gradients(
         coords={"objective": list(GRADIENTS), "point": index.numpy()},
         attrs={
             "norm": "l_2 over the components of one input",
-            "standard_error": "Monte Carlo, draws taken as independent",
+            "standard_error": "Monte Carlo; of four Markov chains or more batch means by chain, else draws as independent",
         },
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,14 +13,14 @@ import xarray as xr
 from torch import Tensor
 
 from bayesrob import __version__, progress
-from bayesrob.analysis.gradients import NUM_DRAWS, component_quantiles, gradient_statistics
+from bayesrob.analysis.gradients import checked_prefixes, component_quantiles, gradient_statistics
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
 from bayesrob.evaluation.datatree import record
-from bayesrob.evaluation.points import chosen_points
+from bayesrob.evaluation.points import check_arguments, check_count, chosen_points
 from bayesrob.numerics import slices
 from bayesrob.numerics.chunks import CACHE_BYTES, MEMORY_BYTES
-from bayesrob.predictive import HeldDraws, Predictive
+from bayesrob.predictive import FreshDraws, HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
 
 __all__ = ["evaluate_gradients"]
@@ -32,7 +33,7 @@ def evaluate_gradients(
     predictive: Predictive,
     dataset: Dataset,
     num_points: int | None = 1000,
-    num_draws: Sequence[int] = NUM_DRAWS,
+    num_draws: Sequence[int] | None = None,
     precisions: Sequence[str] = ("float32", "float64"),
     num_images: int = 10,
     seed: int = 0,
@@ -43,7 +44,7 @@ def evaluate_gradients(
         predictive: held draws, of which prefixes are taken, or fresh ones, drawn once from `seed`.
         dataset: its test points are used.
         num_points: how many, a subset drawn from `seed` (1,000 as in the paper); None: all.
-        num_draws: prefixes of the same draws, increasing.
+        num_draws: prefixes of the same draws, increasing; None: those of 1, 10, 50, 100, 250, 500 that can be had.
         precisions: "float32", "float64" or both: a gradient that is exactly zero in the first and not in the second was
             rounded away.
         num_images: points whose whole averaged gradients are kept, for pictures.
@@ -58,11 +59,16 @@ def evaluate_gradients(
     Raises:
         InputError: prefixes that cannot be had, points that do not fit: before any work.
     """
-    prefixes = [int(n) for n in num_draws]
-    if not prefixes:
-        raise InputError("num_draws is empty.", "Gradients are averaged over draws.", "Give e.g. (1, 10, 100).")
-    predictive.resolve(max(prefixes), 0)
+    check_arguments("evaluate_gradients", predictive, dataset)
+    if num_points is not None:
+        check_count("num_points", num_points)
+    check_count("num_images", num_images, least=0)
+    drawn_fresh = isinstance(predictive, FreshDraws)
+    prefixes = checked_prefixes(num_draws, math.inf if drawn_fresh else predictive.num_draws)
+    precisions = [precisions] if isinstance(precisions, str) else precisions
     precisions = list(dict.fromkeys(check_name("precision", name, PRECISIONS) for name in precisions))
+    if not precisions:
+        raise InputError("precisions is empty.", "Gradients are taken in one at least.", 'Give e.g. ("float32",).')
     index, x, y = chosen_points(dataset, num_points, seed)
     predictive.check_inputs(x)
     predictive.check_labels(x, y)

@@ -6,57 +6,84 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
+import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from bayesrob import rng
 from bayesrob.data import Dataset
+from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference.base import Inference
 from bayesrob.models import BayesianNetwork
+from bayesrob.nets import sequence, spec_of
 from bayesrob.predictive import Predictive, load
 
 __all__ = ["fit_once"]
 
 
 def fit_once(
-    method: Inference, model: nn.Module, dataset: Dataset, folder: str | os.PathLike[str], seed: int = 0
+    method: Inference,
+    model: nn.Module,
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    seed: int = 0,
+    key: str | None = None,
 ) -> Predictive:
     """`method.fit(model, dataset, seed)`, unless `folder` already holds the result of that very fit, which is then loaded.
 
-    The same fit: the same settings, architecture, weights it starts from, prior, likelihood, seed and training points, to
-    the last bit. Another version of bayesrob or torch does not make it another fit; `info["versions"]` tells which made it.
+    The same fit: the same method and settings, architecture, weights it starts from, prior, likelihood, seed and training
+    points, to the last bit. Another version of bayesrob or torch does not make it another fit; `info["versions"]` tells
+    which made it. What the fit warned of, loading warns of again.
 
     Args:
         method, model, dataset, seed: see `Inference.fit`.
         folder: where fits are kept, one folder `METHOD-DATASET-KEY` each; made if it is not there.
+        key: what tells your own architecture from others, needed for networks that are not of `bayesrob.nets` or stacks of
+            torch's plain layers: what their code does can be seen by nobody else. Change it when you change the code.
 
     Raises:
-        InputError: as `fit`. CheckpointError: the saved result is damaged; remove its folder to fit again.
+        InputError: as `fit`, and a network of your own without a key. CheckpointError: the saved result is damaged; remove
+            its folder to fit again.
     """
-    path = Path(folder) / f"{type(method).__name__}-{dataset.name}-{_key(method, model, dataset, seed)[:16]}"
+    method._check(model, dataset)
+    net = model.net if isinstance(model, BayesianNetwork) else model
+    if key is None and spec_of(net) is None and sequence(net) is None:
+        raise InputError(
+            f"fit_once got a {type(net).__name__} of your own.",
+            "Its code could differ from that of a saved fit, which nothing here would notice.",
+            'Pass key="..." that you change with the code, or use fit and save.',
+        )
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", dataset.name)[:40]
+    path = Path(folder) / f"{type(method).__name__}-{name}-{_digest(method, model, dataset, seed, key)[:16]}"
     if path.exists():
-        return load(path, net=model.net if isinstance(model, BayesianNetwork) else model)
+        predictive = load(path, net=net).to(next(net.parameters()).device)
+        for note in predictive.info.get("notes", []):
+            warnings.warn(note, ConvergenceWarning, stacklevel=2)
+        return predictive
     predictive = method.fit(model, dataset, seed=seed)
     predictive.save(path)
     return predictive
 
 
-def _key(method: Inference, model: nn.Module, dataset: Dataset, seed: int) -> str:
+def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, key: str | None) -> str:
     """SHA-256 of everything that a fit depends on."""
-    bayesian = isinstance(model, BayesianNetwork)
-    net = model.net if bayesian else model
     description = {
-        "method": type(method).__name__,
+        "method": [type(method).__module__, type(method).__qualname__],
         "settings": dataclasses.asdict(method),
-        "seed": int(seed),
-        "net": repr(net),
-        "prior_scale": model.prior_scale if bayesian else None,
-        "likelihood": model.likelihood.spec() if bayesian else None,
+        "seed": rng.derive(seed),
+        "model": [(name, type(module).__module__, type(module).__qualname__) for name, module in model.named_modules()],
+        "repr": repr(model),
+        "key": key,
+        "likelihood": model.likelihood.spec() if isinstance(model, BayesianNetwork) else None,
         "dataset": [dataset.name, dataset.bounds, dataset.num_classes],
     }
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for tensor in (*net.state_dict().values(), dataset.x_train, dataset.y_train):
-        digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+    # Buffers that are not persistent count too, as does the scale of every weight's prior, which is one of them.
+    tensors = [*model.named_parameters(), *model.named_buffers(), ("x", dataset.x_train), ("y", dataset.y_train)]
+    for name, tensor in tensors:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

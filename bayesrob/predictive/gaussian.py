@@ -50,8 +50,9 @@ class NormalDraws(FreshDraws):
                     f"The network has parameters {shapes}.",
                     f"Give each of them, {'[rank, *shape]' if axes else '[*shape]'}.",
                 )
-            # In the network's own order, not the dictionary's: the noise of a seed must meet the same weights after loading.
-            setattr(self, part, {name: tensors[name].detach() for name in shapes})
+            # In the network's own order, and contiguous, whatever they came as: a seed's draws must be the same, to the last
+            # bit, after loading.
+            setattr(self, part, {name: tensors[name].detach().contiguous() for name in shapes})
 
     @abc.abstractmethod
     def sample(self, num_draws: int, generator: torch.Generator) -> Weights: ...

@@ -74,7 +74,9 @@ class HeldDraws(Predictive):
             raise InputError(
                 f"Weights of shapes {held}.", f"The network has parameters {shapes}.", "Give each of them, [draw, *shape]."
             )
-        self.weights = {name: tensor.detach() for name, tensor in weights.items()}
+        # In the network's own order, not the dictionary's: a loaded posterior is the one that was saved.
+        names = [*shapes, *sorted(weights.keys() - shapes)]
+        self.weights = {name: weights[name].detach() for name in names}
         self.num_chains = num_chains
         self.sample_stats = dict(sample_stats or {})
         self._steps = sequence(self.net)

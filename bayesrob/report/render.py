@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ def render(folder: str | os.PathLike[str]) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bayesrob.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.tests["interval"] = re.compile(r"[-+.\w]+ \[[^][]*\]").fullmatch  # "0.95 [0.93, 0.97]"
     page = environment.get_template("template.html").render(
         manifest=manifest,
         tables={name: _table(folder, entry) for name, entry in manifest["tables"].items()},
@@ -54,9 +57,11 @@ def _table(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
     return {**entry, "columns": list(table.columns), "rows": table.to_numpy().tolist()}
 
 
-def _figure(folder: Path, entry: dict[str, str]) -> dict[str, str]:
-    data = base64.b64encode((folder / entry["file"]).read_bytes()).decode()
-    return {**entry, "source": f"data:image/png;base64,{data}"}
+def _figure(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
+    content = (folder / entry["file"]).read_bytes()
+    width, height = struct.unpack(">II", content[16:24])  # of a PNG's header
+    # On a phone, letters in a wide figure would be too small to read: it scrolls there.
+    return {**entry, "source": f"data:image/png;base64,{base64.b64encode(content).decode()}", "wide": width > 2 * height}
 
 
 def _tree(folder: Path, entry: dict[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from bayesrob.analysis import component_quantiles, gradient_statistics
+from bayesrob.analysis import component_quantiles, gradient_statistics, mean_cosine
 from bayesrob.errors import InputError
 
 
@@ -26,22 +27,24 @@ def by_hand(gradients, log_p, count, num_chains):
     components = gradients.shape[1]
     mean = [sum(weights[d] * gradients[d, c] for d in range(count)) / total for c in range(components)]
     norms = [math.sqrt(sum(g**2 for g in gradients[d])) for d in range(count)]
-    length = 1 if num_chains is None else count // num_chains if num_chains >= 4 else math.isqrt(count // num_chains)
-    if length <= 1:
+    each = count // (num_chains or 1)
+    length = math.isqrt(each)
+    if num_chains is None or count < 2 * num_chains or (num_chains < 4 and length < 2):
         batches = [[d] for d in range(count)]
+    elif num_chains >= 4:
+        batches = [list(range(chain, count, num_chains)) for chain in range(num_chains)]
     else:
-        whole = count // num_chains // length
-        batches = [
-            [(b * length + i) * num_chains + chain for i in range(length)]
-            for b in range(whole)
-            for chain in range(num_chains)
-        ]
-    used = sum(map(len, batches))
+        batches = []
+        for chain in range(num_chains):
+            mine = list(range(chain, count, num_chains))
+            blocks = each // length
+            cuts = [i * length for i in range(blocks)] + [len(mine)]
+            batches += [mine[a:b] for a, b in itertools.pairwise(cuts)]
     variances = []
     for c in range(components):
         sums = [sum(weights[d] / total * (gradients[d, c] - mean[c]) for d in batch) for batch in batches]
         k = len(batches)
-        variances.append(sum(s**2 for s in sums) * k / (k - 1) * count / used if k > 1 else math.nan)
+        variances.append(sum(s**2 for s in sums) * k / (k - 1) if k > 1 else math.nan)
     error = math.sqrt(sum(variances))
     norm = math.sqrt(sum(m**2 for m in mean))
     return {
@@ -50,6 +53,7 @@ def by_hand(gradients, log_p, count, num_chains):
         "standard_error": error,
         "debiased_norm": math.nan if math.isnan(error) else math.sqrt(max(0.0, norm**2 - error**2)),
         "draw_norm": sum(w * n for w, n in zip(weights, norms, strict=True)) / total,
+        "effective_draws": total**2 / sum(w**2 for w in weights),
         "zero_fraction": sum(m == 0 for m in mean) / components,
         "unsure_fraction": math.nan
         if math.isnan(error)
@@ -137,6 +141,69 @@ def test_chains_that_have_not_met_do_not_pass_for_a_gradient():
     assert float((gradient_statistics(gradients, num_draws=[400])["standard_error"] ** 2).mean()) < 0.2
 
 
+@pytest.mark.parametrize(("num_chains", "count"), [(None, 60), (1, 60), (4, 40), (4, 42)])
+def test_cosines_are_those_of_the_batches_averages(num_chains, count):
+    gradients, log_p = draws()
+    found = gradient_statistics(gradients, log_p, [count], num_chains)["cosine"].squeeze("num_draws")
+    total = 10 if num_chains in (None, 1) else num_chains
+    batch = [d * 10 // count if num_chains == 1 else d % total for d in range(count)]
+    for objective, weight in (("expected_loss", np.ones_like(log_p)), ("predictive_loss", np.exp(log_p))):
+        for point in range(4):
+            means = np.zeros((total, 5))
+            for d in range(count):
+                means[batch[d]] += weight[d, point] * gradients[d, point]
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            expected = means @ means.T
+            np.fill_diagonal(expected, math.nan)
+            np.testing.assert_allclose(found.sel(objective=objective).isel(point=point), expected, rtol=1e-9)
+
+
+def test_the_mean_cosine_is_the_squared_length_of_the_expected_direction():
+    """Heavy-tailed noise around zero: its interval holds zero. Around mu: with many draws it tends to one."""
+    rng = np.random.default_rng(6)
+    sure = 1 + 0.1 * rng.standard_normal((100, 50, 8))
+    for scale in (1.0, 1e-200):  # squares underflow there
+        value, low, high = mean_cosine(gradient_statistics(scale * sure, num_draws=[100])["cosine"].squeeze())
+        assert 0.99 < low < value < high < 1.01
+
+
+def test_intervals_of_the_mean_cosine_are_over_draws_not_over_points():
+    """Noise that all points share (one direction, random sign and size) has no expected direction: about 5% may say so."""
+    rng = np.random.default_rng(7)
+    excluded = 0
+    for _ in range(300):
+        shared = rng.standard_normal((100, 1, 1)) * rng.standard_normal((1, 20, 6))
+        found = gradient_statistics(shared + 0.01 * rng.standard_normal((100, 20, 6)), num_draws=[100])
+        _, low, _ = mean_cosine(found["cosine"].squeeze())
+        excluded += low > 0
+    assert excluded <= 0.06 * 300
+
+
+def test_squares_that_underflow_are_no_zeros():
+    gradients = np.random.default_rng(8).standard_normal((50, 3, 4))
+    plain = gradient_statistics(gradients, num_draws=[50])
+    tiny = gradient_statistics(1e-200 * gradients, num_draws=[50])
+    for name in ("norm", "standard_error", "draw_norm", "norm_l_inf"):
+        np.testing.assert_allclose(tiny[name], 1e-200 * plain[name], rtol=1e-12)
+    np.testing.assert_array_equal(tiny["unsure_fraction"], plain["unsure_fraction"])
+
+
+def test_dims_go_by_their_names():
+    gradients, log_p = draws()
+    plain = gradient_statistics(gradients, log_p, [60], num_chains=4)
+    chains = xr.DataArray(gradients.reshape(15, 4, 4, 5), dims=("draw", "chain", "point", "c"))
+    turned = gradient_statistics(
+        chains.transpose("point", "c", "chain", "draw"),
+        xr.DataArray(log_p, dims=("draw", "point")).transpose("point", "draw"),
+        [60],
+    )
+    xr.testing.assert_identical(plain, turned)
+
+
+def test_whole_numbers_are_numbers():
+    assert float(gradient_statistics(np.array([[[1]], [[2]]]), num_draws=[2])["gradient"].squeeze()) == 1.5
+
+
 def test_a_draw_that_gives_the_label_no_probability_has_no_part_in_the_predictive_loss():
     gradients = np.array([[[1.0]], [[-5.0]]])
     found = gradient_statistics(gradients, [[-0.1], [-800.0]], [2]).sel(objective="predictive_loss")
@@ -177,13 +244,21 @@ def test_arrays_and_data_arrays_and_images_alike():
         ({"num_draws": [61]}, "num_draws"),
         ({"num_draws": [10, 5]}, "num_draws"),
         ({"num_draws": []}, "num_draws"),
+        ({"num_draws": (1.5, 2)}, "num_draws"),
+        ({"num_draws": 5}, "num_draws"),
+        ({"num_draws": ("a",)}, "num_draws"),
         ({"num_draws": [5], "num_chains": 0}, "num_chains"),
+        ({"num_draws": [5], "num_chains": 2.0}, "num_chains"),
         ({"num_draws": [5], "log_likelihood": np.zeros((60, 3))}, "Log likelihoods"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         gradient_statistics(draws()[0], **arguments)
+
+
+def test_by_default_the_paper_s_numbers_of_draws_that_there_are():
+    assert gradient_statistics(draws()[0])["num_draws"].values.tolist() == [1, 10, 50]
 
 
 def test_nan_is_refused():
