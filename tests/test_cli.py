@@ -27,10 +27,39 @@ def test_studies_lists_every_study_with_its_first_line(capsys):
         assert path.read_text().splitlines()[0].strip('"') in printed
 
 
-def test_every_study_file_is_found():
-    assert sorted(path.name for path in cli.study_files().values()) == sorted(
-        p.name for p in (ROOT / "studies").glob("*.py")
-    )
+def test_every_script_is_a_study_and_what_they_share_is_none():
+    scripts = [p.name for p in (ROOT / "studies").glob("*.py") if '__name__ == "__main__"' in p.read_text()]
+    assert sorted(path.name for path in cli.study_files().values()) == sorted(scripts)
+    assert {"quickstart", "half_moons", "vanishing_gradients", "attack_table"} <= set(cli.study_files())
+
+
+@pytest.mark.parametrize("name", sorted(cli.study_files()))
+def test_loading_a_study_leaves_the_path_as_it_was(name, monkeypatch):
+    folder = str(ROOT / "studies")
+    for entries in ([*sys.path], [folder, *sys.path], [*sys.path, folder]):
+        monkeypatch.setattr(sys, "path", [*entries])
+        module = cli.load_study(cli.study_files()[name])
+        assert sys.path == entries
+        assert callable(module.main)
+
+
+def test_a_study_that_fails_to_load_leaves_the_path_as_it_was_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = [*sys.path]
+    (tmp_path / "99_broken.py").write_text("raise RuntimeError('broken')")
+    with pytest.raises(RuntimeError, match="broken"):
+        cli.load_study(tmp_path / "99_broken.py")
+    assert sys.path == before
+
+
+def test_a_study_finds_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = [*sys.path]
+    (tmp_path / "beside_it_only.py").write_text("ANSWER = 42")
+    (tmp_path / "98_asking.py").write_text("import beside_it_only\nanswer = beside_it_only.ANSWER")
+    assert cli.load_study(tmp_path / "98_asking.py").answer == 42
+    assert sys.path == before
+    del sys.modules["beside_it_only"], sys.modules["bayesrob_study_98_asking"]
 
 
 def test_an_unknown_study_names_the_nearest_and_exits_2():
@@ -47,11 +76,12 @@ def test_help_of_a_study_is_the_study_s_own():
     assert "--scale" in done.stdout
 
 
-def test_a_study_is_a_script_too():
-    path = cli.study_files()["quickstart"]
-    done = subprocess.run([sys.executable, str(path), "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("name", "option"), [("quickstart", "--eps"), ("attack_table", "--posteriors")])
+def test_a_study_is_a_script_too(name, option, tmp_path):
+    path = cli.study_files()[name]
+    done = subprocess.run([sys.executable, str(path), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert "--eps" in done.stdout
+    assert option in done.stdout
 
 
 def test_run_without_a_name_lists_the_studies():

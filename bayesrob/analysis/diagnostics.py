@@ -40,8 +40,8 @@ def chain_diagnostics(
 
     Returns:
         Dataset: `rhat`, `ess_bulk`, `ess_tail` `[point]` of the log likelihood, `gradient_rhat` and `gradient_ess_bulk`
-        `[point, direction]`, `weight_rhat` and `weight_ess_bulk` `[weight]` (NaN where they are undefined: one chain,
-        fewer than four draws, or draws that are all the same); the worst of each as `..._max` and `..._min`, over
+        `[gradient_point, direction]`, `weight_rhat` and `weight_ess_bulk` `[weight]` (NaN where they are undefined: one
+        chain, fewer than four draws, or draws that are all the same); the worst of each as `..._max` and `..._min`, over
         what is not `constant`: that counts the quantities that no draw of any chain changes, as the log probability of a
         network so confident that it is exactly zero (all constant: NaN; stuck chains show in `distinct_draws`);
         `divergences`, `acceptance_rate`, `bfmi`, `distinct_draws` and `step_size` `[chain]`.
@@ -49,6 +49,9 @@ def chain_diagnostics(
     import arviz as az
 
     chains = log_likelihood.sizes["chain"]
+    if input_gradients is not None:
+        # At fewer points than the likelihood: under its own name, or it would be padded with NaN, which means undefined.
+        input_gradients = input_gradients.rename(point="gradient_point")
     parts = {"": log_likelihood, "gradient_": input_gradients, "weight_": weights}
     found = xr.Dataset(attrs={"rhat_threshold": MAX_RHAT, "ess_threshold": float(MIN_ESS_PER_CHAIN * chains)})
     for prefix, values in parts.items():

@@ -13,8 +13,8 @@ __all__ = ["ranks"]
 def ranks(tree: xr.DataTree, num_points: int = 3) -> Figure:
     """ArviZ rank plot of the log probability of the true class, at the test points where chains agree least.
 
-    Lines are the chains' empirical distributions of ranks minus the uniform one; outside the band a chain samples
-    something else than the others (Säilynoja, Bürkner & Vehtari 2022).
+    Lines are the chains' empirical distributions of ranks minus the uniform one; ArviZ marks where a chain samples something
+    else than the others, with the p value of that test. (A single chain has nobody to differ from: its ranks are uniform.)
 
     Args:
         tree: a result of `evaluate` on chains. num_points: the points with the largest R-hat.
@@ -22,4 +22,5 @@ def ranks(tree: xr.DataTree, num_points: int = 3) -> Figure:
     import arviz as az
 
     posterior = worst_points(tree, num_points)
-    return plotted(az.plot_rank, posterior, (3.7 * len(posterior["posterior"].data_vars), 3))
+    method = "mtc_c" if posterior["posterior"].sizes["chain"] > 1 else "envelope"
+    return plotted(az.plot_rank, posterior, (3.7 * len(posterior["posterior"].data_vars), 3), method=method)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from bayesrob.analysis import chain_diagnostics
-from bayesrob.analysis.diagnostics import MAX_RHAT, MIN_ESS_PER_CHAIN
+from bayesrob.analysis.diagnostics import MAX_RHAT, MIN_BFMI, MIN_ESS_PER_CHAIN
 
 
 def chains(values) -> xr.DataArray:
@@ -114,3 +114,117 @@ def test_missing_statistics_are_left_out(independent):
 def test_points_keep_their_names(independent):
     values = chains(independent).assign_coords(point=[3, 1, 4, 15, 9, 2])
     assert chain_diagnostics(values, stats()).point.values.tolist() == [3, 1, 4, 15, 9, 2]
+
+
+# ---- constant quantities -------------------------------------------------------------------------------------------------
+
+
+def test_points_that_no_draw_changes_are_counted_and_left_out(independent):
+    """A network so confident that its log probability is exactly zero says nothing about the chains, good or bad."""
+    expected = chain_diagnostics(chains(independent[..., [0, 2, 3, 5]]), stats())
+    independent[..., 1] = 0.0
+    independent[..., 4] = -3.5
+    found = chain_diagnostics(chains(independent), stats())
+    assert int(found.constant) == 2
+    assert np.isnan(found.rhat[[1, 4]]).all()
+    assert np.isnan(found.ess_bulk[[1, 4]]).all()
+    assert np.isnan(found.ess_tail[[1, 4]]).all()
+    for name in ("rhat_max", "ess_bulk_min", "ess_tail_min"):
+        assert float(found[name]) == float(expected[name])
+
+
+def test_a_point_that_one_chain_alone_leaves_is_not_constant(independent):
+    """Three chains stuck at one value and the fourth elsewhere: the worst there is."""
+    independent[..., 1] = 0.0
+    independent[3, :, 1] = 1.0
+    found = chain_diagnostics(chains(independent), stats())
+    assert int(found.constant) == 0
+    assert not found.rhat_max <= MAX_RHAT
+
+
+def test_one_draw_that_differs_is_not_constant(independent):
+    independent[..., 1] = 0.0
+    independent[2, 77, 1] = 1e-12
+    assert int(chain_diagnostics(chains(independent), stats()).constant) == 0
+
+
+def test_everything_constant_passes_nothing():
+    found = chain_diagnostics(chains(np.zeros((4, 50, 3))), stats(4, 50))
+    assert int(found.constant) == 3
+    assert not found.rhat_max <= MAX_RHAT
+    assert not found.ess_bulk_min >= 1
+
+
+# ---- energy --------------------------------------------------------------------------------------------------------------
+
+
+def test_bfmi_is_the_energy_that_a_momentum_brings():
+    """E (e_i - e_{i-1})^2 / Var e (Betancourt 2016): 2 of independent energies, 2 (1 - a) of an AR(1) chain's."""
+    rng = np.random.default_rng(0)
+    energy = rng.standard_normal((4, 4000))
+    for i in range(1, 4000):
+        energy[1, i] = 0.9 * energy[1, i - 1] + np.sqrt(1 - 0.81) * energy[1, i]
+    energy[2] = 5 * energy[2] - 300
+    values = chains(rng.standard_normal((4, 4000, 1)))
+    found = chain_diagnostics(values, stats(4, 4000, energy=energy))
+    np.testing.assert_allclose(found.bfmi, [2, 0.2, 2, 2], rtol=0.2)
+    by_hand = [(np.diff(e) ** 2).mean() / e.var() for e in energy]
+    np.testing.assert_allclose(found.bfmi, by_hand, rtol=1e-2)
+    assert (found.bfmi[[0, 2, 3]] > MIN_BFMI).all()
+    assert found.bfmi[1] < MIN_BFMI
+    assert found.bfmi.dims == ("chain",)
+
+
+def test_bfmi_of_one_chain_and_of_one_draw():
+    energy = np.random.default_rng(0).standard_normal((1, 100))
+    found = chain_diagnostics(chains(energy[..., None]), stats(1, 100, energy=energy))
+    np.testing.assert_allclose(found.bfmi, [(np.diff(energy[0]) ** 2).mean() / energy[0].var()], rtol=2e-2)
+    one = chain_diagnostics(chains(energy[:, :1, None]), stats(1, 1, energy=energy[:, :1]))
+    assert "bfmi" not in one
+
+
+# ---- gradients and weights -----------------------------------------------------------------------------------------------
+
+
+def test_gradients_and_weights_are_judged_beside_each_by_its_own_name(independent):
+    """A shifted weight shows in the weights' R-hat and in no other; so too a gradient's."""
+    rng = np.random.default_rng(7)
+    gradients = xr.DataArray(rng.standard_normal((4, 500, 3, 2)), dims=("chain", "draw", "point", "direction"))
+    weights = xr.DataArray(rng.standard_normal((4, 500, 5)), dims=("chain", "draw", "weight"))
+    weights[1, :, 2] += 4
+    gradients[3, :, 1, 0] += 2
+    gradients[..., 2, 1] = 0.0
+    alone = chain_diagnostics(chains(independent[..., :3]), stats())
+    found = chain_diagnostics(chains(independent[..., :3]), stats(), gradients, weights)
+    xr.testing.assert_identical(found[list(alone.data_vars)], alone)
+    assert found.gradient_rhat.dims == ("gradient_point", "direction")
+    assert found.weight_rhat.dims == ("weight",)
+    assert float(found.gradient_rhat_max) == float(found.gradient_rhat[1, 0]) > 1.2
+    assert float(found.weight_rhat_max) == float(found.weight_rhat[2]) > 1.5
+    assert float(found.gradient_ess_bulk_min) == float(found.gradient_ess_bulk[1, 0]) < 50
+    assert float(found.weight_ess_bulk_min) == float(found.weight_ess_bulk[2]) < 50
+    assert (int(found.constant), int(found.gradient_constant), int(found.weight_constant)) == (0, 1, 0)
+    assert np.isnan(found.gradient_rhat[2, 1])
+    good = [found.gradient_rhat[0], found.gradient_rhat[1, 1:], found.gradient_rhat[2, :1], found.weight_rhat[[0, 1, 3, 4]]]
+    assert all((values < 1.02).all() for values in good)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("gradient_", "direction"), ("weight_", "weight")])
+def test_gradients_and_weights_are_optional(independent, name, axis):
+    values = xr.DataArray(independent[..., None] if axis == "direction" else independent)
+    values = values.rename(
+        dict(
+            zip(
+                values.dims,
+                ("chain", "draw", "point", axis) if axis == "direction" else ("chain", "draw", axis),
+                strict=True,
+            )
+        )
+    )
+    key = "input_gradients" if axis == "direction" else "weights"
+    found = chain_diagnostics(chains(independent), stats(), **{key: values})
+    other = "weight_" if name == "gradient_" else "gradient_"
+    assert f"{name}rhat_max" in found
+    assert f"{other}rhat_max" not in found
+    np.testing.assert_array_equal(found[f"{name}rhat"].values.ravel(), found["rhat"].values)
+    np.testing.assert_array_equal(found[f"{name}ess_bulk"].values.ravel(), found["ess_bulk"].values)

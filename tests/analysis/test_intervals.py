@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesrob.analysis import binomial_interval, mean_interval
+from bayesrob.analysis import binomial_interval, mean_interval, median_interval
 from bayesrob.errors import InputError
 
 
@@ -82,3 +82,56 @@ def test_level_is_a_probability(level):
         binomial_interval(1, 2, level)
     with pytest.raises(InputError, match="level is"):
         mean_interval(np.arange(3.0), level)
+    with pytest.raises(InputError, match="level is"):
+        median_interval(np.arange(3.0), level)
+
+
+def ranks(n: int, level: float) -> tuple[int, int]:
+    """Which order statistics the interval takes, counted from 1."""
+    low, high = median_interval(np.arange(1.0, n + 1), level)
+    return int(low), int(high)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 9, 10, 30, 31, 100, 1001])
+def test_median_coverage_is_exact_and_no_wider_than_it_must_be(n, level):
+    """The median lies between the j-th and k-th of n values if j to k - 1 of them are below it: binomial, no simulation.
+
+    The next narrower symmetric pair would cover less than promised.
+    """
+
+    def coverage(low: int, high: int) -> float:
+        return float(stats.binom.cdf(high - 1, n, 0.5) - stats.binom.cdf(low - 1, n, 0.5))
+
+    low, high = ranks(n, level)
+    assert low + high == n + 1
+    if coverage(1, n) >= level:
+        assert coverage(low, high) >= level - 1e-12
+        assert low + 1 >= high or coverage(low + 1, high - 1) < level
+    else:
+        assert (low, high) == (1, n)
+
+
+def test_median_interval_as_in_textbooks():
+    """Tables of the sign test's interval: of 6 values the 1st to 6th, of 10 the 2nd to 9th, of 20 the 6th to 15th, ..."""
+    assert [ranks(n, 0.95) for n in (6, 10, 20, 100)] == [(1, 6), (2, 9), (6, 15), (40, 61)]
+
+
+def test_median_coverage_by_simulation_of_skewed_values():
+    rows = np.random.default_rng(0).exponential(size=(4000, 15))
+    covered = np.mean([low <= math.log(2) <= high for low, high in map(median_interval, rows)])
+    exact = stats.binom.cdf(11, 15, 0.5) - stats.binom.cdf(3, 15, 0.5)
+    assert ranks(15, 0.95) == (4, 12)
+    assert covered == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 4000))
+
+
+def test_median_interval_takes_values_in_any_order_and_shape():
+    values = np.random.default_rng(0).normal(size=24)
+    expected = median_interval(values)
+    assert median_interval(np.sort(values)[::-1].reshape(4, 6)) == expected
+    assert expected[0] in values
+    assert expected[0] < np.median(values) < expected[1]
+
+
+def test_median_of_nothing_has_no_interval():
+    assert all(math.isnan(bound) for bound in median_interval(np.array([])))

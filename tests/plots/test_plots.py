@@ -9,6 +9,8 @@ import pytest
 import xarray as xr
 
 from bayesrob import plots
+from bayesrob.analysis import component_quantiles, gradient_statistics
+from bayesrob.analysis.gradients import QUANTILES
 
 
 def make_tree(image: bool = True, chains: bool = True) -> xr.DataTree:
@@ -120,9 +122,275 @@ def test_losses_are_drawn_against_steps():
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [3, 2, 1])
 
 
+# ---- chains -------------------------------------------------------------------------------------------------------------
+
+
+def texts(figure) -> str:
+    """Everything written on a figure's panels."""
+    return " | ".join(
+        text for axes in figure.axes for text in (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) if text
+    )
+
+
+@pytest.mark.parametrize("name", ["chains", "ranks", "effective_draws"])
+def test_chain_plots_show_the_points_where_they_agree_least(name):
+    tree = make_tree()
+    written = texts(plots.PLOTS[name](tree, num_points=2))
+    assert "point 110 (R-hat 2.00)" in written
+    assert "point 100 (R-hat 1.91)" in written
+    assert "point 90 " not in written
+    # An R-hat that is undefined says least, and comes last.
+    tree["diagnostics"]["rhat"][:] = [*[np.nan] * 10, 1.2, 1.1]
+    written = texts(plots.PLOTS[name](tree, num_points=3))
+    assert "point 100 (R-hat 1.20)" in written
+    assert "point 110 (R-hat 1.10)" in written
+    assert "point 0 (R-hat nan)" in written
+
+
+def test_worst_points_are_the_draws_at_those_points():
+    tree = make_tree()
+    found = plots.worst_points.worst_points(tree, 2)["posterior"].to_dataset()
+    assert list(found.data_vars) == ["point 110 (R-hat 2.00)", "point 100 (R-hat 1.91)"]
+    values = tree["log_likelihood"]["obs"]
+    for name, index in zip(found.data_vars, (11, 10), strict=True):
+        np.testing.assert_array_equal(found[name], values.isel(point=index))
+
+
+def lines(axes) -> list[np.ndarray]:
+    return [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
+
+
+def test_effective_draws_end_at_all_draws():
+    """ArviZ's sizes of all draws are the last ones drawn."""
+    import arviz as az
+
+    tree = make_tree()
+    values = tree["log_likelihood"]["obs"].isel(point=11)
+    drawn = [float(y[-1]) for axes in plots.effective_draws(tree, num_points=1).axes for y in lines(axes) if len(y)]
+    for method in ("bulk", "tail"):
+        assert any(np.isclose(end, float(az.ess(values, method=method))) for end in drawn)
+
+
+@pytest.mark.parametrize("name", ["chains", "ranks", "effective_draws"])
+@pytest.mark.parametrize("case", ["constant point", "one chain"])
+def test_chain_plots_where_there_is_nothing_to_compare(name, case):
+    """A confident network, a single chain: a picture all the same, for it is drawn when all the work is done."""
+    tree = make_tree()
+    if case == "constant point":
+        tree["log_likelihood"]["obs"][..., 11] = 0.0
+    else:
+        tree["log_likelihood"] = xr.DataTree(tree["log_likelihood"].to_dataset().isel(chain=[0]))
+        tree["diagnostics"]["rhat"][:] = np.nan
+    assert plots.PLOTS[name](tree, num_points=2).axes
+
+
+# ---- gradients ----------------------------------------------------------------------------------------------------------
+
+
+def make_gradients(scale: float = 1.0, shape: tuple[int, ...] = (1, 4, 3)) -> xr.DataTree:
+    """A result of `evaluate_gradients` of known draws, in two precisions that differ plainly."""
+    rng = np.random.default_rng(1)
+    points, prefixes = 7, (1, 5, 20)
+    g = scale * (0.2 + rng.normal(size=(20, points, *shape)))
+    found = xr.concat(
+        [
+            gradient_statistics(g * factor, -np.abs(g[..., 0].sum(axis=tuple(range(2, g.ndim - 1)))), prefixes)
+            for factor in (10, 1)
+        ],
+        xr.DataArray(["float32", "float64"], dims="precision", name="precision"),
+    )
+    axes = [f"axis_{i}" for i in range(len(shape))]
+    images = xr.Dataset(
+        {
+            "gradient": found["gradient"].isel(point=slice(5)),
+            "input": (("point", *axes), rng.uniform(size=(5, *shape))),
+            "label": ("point", np.arange(5) + 2),
+        }
+    )
+    quantiles = [component_quantiles(found["gradient"].sel(precision=name)) for name in ("float32", "float64")]
+    quantiles = xr.concat(quantiles, found["precision"])
+    return xr.DataTree.from_dict(
+        {
+            "statistics": found.drop_vars("gradient"),
+            "components": xr.Dataset({"gradient": quantiles}),
+            "images": images,
+        }
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_gradient_decay_draws_medians_against_draws(precision):
+    trees = {"HMC": make_gradients(), "VI": make_gradients(0.1)}
+    figure = plots.gradient_decay(trees, precision=precision)
+    assert [axes.get_title() for axes in figure.axes] == ["expected_loss", "predictive_loss"]
+    for axes in figure.axes:
+        assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+        drawn = iter(axes.lines)
+        for tree in trees.values():
+            at = tree["statistics"].to_dataset().sel(objective=axes.get_title(), precision=precision)
+            for variable, style in (("draw_norm", ":"), ("norm", "-"), ("standard_error", "--")):
+                line = next(drawn)
+                assert line.get_linestyle() == style
+                np.testing.assert_array_equal(line.get_xdata(), [1, 5, 20])
+                # A single draw has no standard error; a logarithmic axis has no zero.
+                np.testing.assert_allclose(line.get_ydata(), at[variable].median("point"))
+        assert list(drawn) == []
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["HMC", "VI"]
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 2
+
+
+def test_gradient_decay_of_a_gradient_that_is_exactly_zero_draws_nothing():
+    tree = make_gradients(0.0)
+    (first, second) = plots.gradient_decay({"dead": tree}).axes
+    for axes in (first, second):
+        assert all(np.isnan(y).all() for y in lines(axes))
+
+
+@pytest.mark.parametrize("objective", ["expected_loss", "predictive_loss"])
+def test_gradient_components_bands_hold_the_quantiles(objective):
+    trees = {"HMC": make_gradients(), "VI": make_gradients(0.1)}
+    figure = plots.gradient_components(trees, objective, precision="float32")
+    assert [axes.get_title() for axes in figure.axes] == list(trees)
+    for axes, tree in zip(figure.axes, trees.values(), strict=True):
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "5", "20"]
+        components = tree["components"]["gradient"].sel(objective=objective, precision="float32")
+        everything = tree["statistics"].sizes["point"] * 12
+        assert everything == 84
+        shares = [band.get_label() for band in axes.collections]
+        assert shares == ["all", "99%", "90%", "50%"]
+        for band, (low, high) in zip(axes.collections, ((0, 1), (0.005, 0.995), (0.05, 0.95), (0.25, 0.75)), strict=True):
+            (path,) = band.get_paths()
+            for where, count in enumerate((1, 5, 20)):
+                here = path.vertices[path.vertices[:, 0] == where, 1]
+                expected = [float(components.sel(num_draws=count, quantile=q)) for q in (low, high)]
+                np.testing.assert_allclose([here.min(), here.max()], expected)
+
+
+def test_component_bands_are_among_the_quantiles_that_are_kept():
+    from bayesrob.plots.gradient_components import BANDS
+
+    assert {q for low, high, _ in BANDS for q in (low, high)} <= set(QUANTILES)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 3), (3, 4, 3)])
+def test_gradient_images_are_the_gradients_with_their_norms(shape):
+    tree = make_gradients(shape=shape)
+    figure = plots.gradient_images(tree, "predictive_loss", precision="float32", num_images=3)
+    panels = np.array(figure.axes).reshape(3, 4)
+    group = tree["images"].to_dataset()
+    gradients = group["gradient"].sel(objective="predictive_loss", precision="float32")
+    for row in range(3):
+        shown = np.asarray(panels[row, 0].images[0].get_array())
+        np.testing.assert_allclose(shown.squeeze(), np.moveaxis(group["input"].values[row], 0, -1).squeeze())
+        assert panels[row, 0].get_ylabel() == f"label {row + 2}"
+        limits = {panels[row, column].images[0].get_clim() for column in (1, 2, 3)}
+        assert len(limits) == 1  # one scale a row: fading is fading
+        ((low, high),) = limits
+        assert low == -high
+        everything = np.abs(gradients.isel(point=row).values)
+        assert high == pytest.approx(np.quantile(everything, 0.995))
+        for column, count in enumerate((1, 5, 20), start=1):
+            flat = gradients.isel(point=row).sel(num_draws=count).values
+            shown = np.asarray(panels[row, column].images[0].get_array())
+            np.testing.assert_allclose(shown, flat.reshape(shape).mean(0))
+            assert panels[row, column].get_title() == f"{np.sqrt((flat**2).sum()):.2g}"
+    assert [panels[2, column].get_xlabel() for column in (1, 2, 3)] == ["1", "5", "20"]
+
+
+def make_grid() -> xr.DataTree:
+    rng = np.random.default_rng(2)
+    dims = ("objective", "n_train", "warmup", "width")  # in no order that a plot may count on
+    coords = {
+        "objective": ["expected_loss", "predictive_loss"],
+        "n_train": [100, 200, 300],
+        "warmup": [5, 10],
+        "width": [4, 16, 64, 256],
+        "bound": ["lower", "upper"],
+    }
+    shape = (2, 3, 2, 4)
+    norm = rng.uniform(1, 2, size=shape)
+    grid = {
+        "norm": (dims, norm),
+        "standard_error": (dims, rng.uniform(0.1, 0.2, size=shape)),
+        "draw_norm": (dims, rng.uniform(3, 4, size=shape)),
+        "norm_interval": (("bound", *dims), np.stack([norm * 0.9, norm * 1.3])),
+    }
+    return xr.DataTree.from_dict({"grid": xr.Dataset(grid, coords)})
+
+
+@pytest.mark.parametrize("objective", ["expected_loss", "predictive_loss"])
+def test_gradient_grid_draws_a_line_for_each_number_of_points(objective):
+    tree = make_grid()
+    figure = plots.gradient_grid(tree, objective)
+    assert [axes.get_title() for axes in figure.axes] == ["warmup 5", "warmup 10"]
+    assert objective in figure.axes[0].get_ylabel()
+    for axes, warmup in zip(figure.axes, (5, 10), strict=True):
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "16", "64", "256"]
+        drawn = {(line.get_linestyle(), tuple(line.get_ydata())) for line in axes.lines}
+        for container, n_train in zip(axes.containers, (100, 200, 300), strict=True):
+            at = tree["grid"].to_dataset().sel(objective=objective, warmup=warmup, n_train=n_train)
+            assert container.get_label() == f"{n_train} points"
+            np.testing.assert_array_equal(container.lines[0].get_xdata(), [4, 16, 64, 256])
+            np.testing.assert_allclose(container.lines[0].get_ydata(), at["norm"])
+            bars = np.array([segment[:, 1] for segment in container.lines[2][0].get_segments()])
+            np.testing.assert_allclose(bars, at["norm_interval"].transpose("width", "bound"))
+            assert ("--", tuple(at["standard_error"].values)) in drawn
+            assert (":", tuple(at["draw_norm"].values)) in drawn
+
+
+def make_table() -> xr.DataTree:
+    measured = np.array([[0.9, 0.5, 0.2], [0.8, 0.4, 0.1], [0.7, 0.3, 0.0]])
+    table = xr.Dataset(
+        {
+            "measured": (("row", "column"), measured),
+            "published": (("row", "column"), [[np.nan, 0.95, 0.97], [np.nan, np.nan, 0.6], [np.nan] * 3]),
+            "interval": (("bound", "row", "column"), np.stack([measured - 0.05, measured + 0.02])),
+        },
+        coords={"row": ["MNIST/HMC", "MNIST/VI", "digits"], "column": ["none", "pgd", "pgd_margin"]},
+    )
+    return xr.DataTree.from_dict({"table": table})
+
+
+def test_published_stands_beside_measured():
+    tree = make_table()
+    figure = plots.published(tree)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["MNIST/HMC", "MNIST/VI", "digits"]
+    for axes in shown:
+        at = tree["table"].to_dataset().sel(row=axes.get_title())
+        (container,) = axes.containers
+        np.testing.assert_allclose(container.lines[0].get_ydata(), at["measured"])
+        bars = np.array([segment[:, 1] for segment in container.lines[2][0].get_segments()])
+        np.testing.assert_allclose(bars, at["interval"].transpose("column", "bound"))
+        (crosses,) = (line for line in axes.lines if line.get_marker() == "x")
+        np.testing.assert_array_equal(crosses.get_xdata(), [0, 1, 2])
+        np.testing.assert_array_equal(crosses.get_ydata(), at["published"])
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "pgd", "pgd margin"]
+
+
+ARGUMENTS = {
+    **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
+    **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
+    **dict.fromkeys(("gradient_components", "gradient_decay"), lambda: {"a": make_gradients(), "b": make_gradients()}),
+    "gradient_grid": make_grid,
+    "gradient_images": make_gradients,
+    "published": make_table,
+}
+"""What each plot is given; a new plot adds its row."""
+
+
+def test_every_plot_has_its_row():
+    assert sorted(ARGUMENTS) == sorted(plots.PLOTS)
+
+
 @pytest.mark.parametrize("name", sorted(plots.PLOTS))
 def test_every_plot_saves_without_a_display(name, tmp_path):
-    tree = make_tree()
-    argument = tree if name in ("chains", "examples") else {"a": tree, "b": tree}
+    """And leaves its data as they were, and nothing with pyplot, which would keep it alive."""
+    from matplotlib import pyplot
+
+    argument, same = ARGUMENTS[name](), ARGUMENTS[name]()
     plots.PLOTS[name](argument).savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+    assert pyplot.get_fignums() == []
+    for ours, before in zip(*((t.values() if isinstance(t, dict) else [t]) for t in (argument, same)), strict=True):
+        xr.testing.assert_identical(ours, before)

@@ -39,6 +39,6 @@ def test_the_errors_are_those_of_gradient_statistics(monkeypatch, objective, siz
 @pytest.mark.parametrize("post", [as_chains(num_chains=3), as_chains(stats={})], ids=["three chains", "no chains"])
 def test_fewer_chains_and_other_draws_are_independent(post):
     x, y = data()
-    losses, gradients = post.draw_gradients(x, y)
+    _, gradients = post.draw_gradients(x, y)
     error = post.input_gradient(x, y, standard_error=True)[1]
     torch.testing.assert_close(error, gradients.std(0) / math.sqrt(24))

@@ -82,9 +82,82 @@ def test_chains_are_interleaved_and_their_record_is_cut_along():
     first = post[:4]
     assert first.num_chains == 2
     assert first.sample_stats["energy"].tolist() == [[0.0, 1.0], [3.0, 4.0]]
-    for part in (post[:3], post[2:], post[::2], post[0], post[::-1]):
+    assert post[2:].sample_stats["energy"].tolist() == [[1.0, 2.0], [4.0, 5.0]]
+    for part in (post[:3], post[1:], post[::2], post[0], post[::-1]):
         assert part.num_chains == 1
         assert part.sample_stats == {}
+
+
+def chained(num_chains: int = 3, draws: int = 5) -> HeldDraws:
+    """Chains whose record says which chain and which draw it is."""
+    chain, draw = np.indices((num_chains, draws))
+    return held(
+        num_draws=num_chains * draws,
+        num_chains=num_chains,
+        sample_stats={"lp": 100.0 * chain + draw, "accepted": draw % 2 == 0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("index", "draws"),
+    [
+        (slice(None), range(5)),
+        (slice(3, None), range(1, 5)),
+        (slice(6, 12), range(2, 4)),
+        (slice(0, 3), range(1)),
+        (slice(12, 15), range(4, 5)),
+        (slice(-6, None), range(3, 5)),
+        (slice(3, -3), range(1, 4)),
+        (slice(9, 100), range(3, 5)),
+    ],
+)
+def test_a_window_of_whole_rounds_is_chains_still(index, draws):
+    """Draw d of chain c lies at 3 d + c: windows that begin and end between rounds keep the record of theirs."""
+    post = chained()
+    window = post[index]
+    x, _ = data()
+    assert window.num_chains == 3
+    assert window.num_draws == 3 * len(draws)
+    assert window.sample_stats["lp"].tolist() == [[100.0 * chain + draw for draw in draws] for chain in range(3)]
+    assert window.sample_stats["accepted"].dtype == bool
+    outputs = window.logits(x)
+    whole = post.logits(x)
+    for chain in range(3):
+        for i, draw in enumerate(draws):
+            torch.testing.assert_close(outputs[3 * i + chain], whole[3 * draw + chain], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [slice(1, 4), slice(2, None), slice(0, 4), slice(3, 8), slice(-4, None), slice(0, 15, 3), slice(12, None, -1), 0, 3, -1],
+)
+def test_a_window_that_cuts_a_round_is_no_chains(index):
+    part = chained()[index]
+    assert part.num_chains == 1
+    assert part.sample_stats == {}
+
+
+def test_windows_of_windows():
+    window = chained()[3:][3:9]
+    assert window.num_chains == 3
+    assert window.sample_stats["lp"].tolist() == [[2, 3], [102, 103], [202, 203]]
+    assert window[1:].num_chains == 1
+
+
+def test_a_window_leaves_the_whole_as_it_was():
+    post = chained()
+    before = post.sample_stats["lp"].copy()
+    window = post[3:9]
+    window.double()
+    assert post.num_draws == 15
+    assert post.num_chains == 3
+    np.testing.assert_array_equal(post.sample_stats["lp"], before)
+
+
+def test_one_chain_s_window_keeps_its_record():
+    window = chained(num_chains=1, draws=7)[2:5]
+    assert window.num_chains == 1
+    assert window.sample_stats["lp"].tolist() == [[2, 3, 4]]
 
 
 @pytest.mark.parametrize(
