@@ -14,7 +14,7 @@ import carbone_2020
 import cyclopts
 import pandas as pd
 import xarray as xr
-from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, chains_met, show, with_interval
+from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, chains_met, file_name, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
@@ -63,7 +63,7 @@ def main(
         double = evaluate_gradients(predictive, dataset, num_double, precisions=["float32", "float64"], **sizes)
         evaluation = br.evaluate(predictive, dataset, attacks={}, num_points=num_points, seed=seed)
         trees[name] = joined(gradients, double, evaluation)
-        results.tree(name.replace("/", "-"), trees[name], f"averaged gradients of {name}")
+        results.tree(file_name(name), trees[name], f"averaged gradients of {name}")
         accuracy = with_interval(evaluation["robustness"]["accuracy"], evaluation["robustness"]["accuracy_interval"].values)
         made.append({**recipe.row(name, predictive), "test accuracy": accuracy})
         rows += table(name, gradients, double)
@@ -79,11 +79,12 @@ def main(
     results.figure("decay", plots.gradient_decay(trees, precision="float32"), DECAY)
     for name, tree in trees.items():
         if tree["images"]["input"].ndim == 4:
-            label = name.replace("/", "-")
-            results.figure(f"figure_2_{label}", plots.gradient_images(tree, precision="float32"), f"{name}: {IMAGES}")
+            results.figure(
+                f"figure_2_{file_name(name)}", plots.gradient_images(tree, precision="float32"), f"{name}: {IMAGES}"
+            )
     for name, tree in trees.items():
         if "diagnostics" in tree.children:
-            chain_figures(results, name, tree, "_" + name.replace("/", "-"))
+            chain_figures(results, name, tree, "_" + file_name(name))
             results.note(chain_note(name, tree))
     for line in claims(trees):
         results.note(f"{line['posterior']}: “{line['claim']}”: {line['found']} ({line['measured']}).")

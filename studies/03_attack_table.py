@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
-from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, show, with_interval
+from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, file_name, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
@@ -81,7 +81,7 @@ def main(
         chains_held = getattr(predictive, "num_chains", 1)  # as many draws of each, or they are chains no more
         attacked = predictive[: -(-num_draws // chains_held) * chains_held]
         tree = trees[name] = br.evaluate(attacked, dataset, attacks, num_points=num_points, seed=seed)
-        results.tree(name.replace("/", "-"), tree, f"evaluation of {name}")
+        results.tree(file_name(name), tree, f"evaluation of {name}")
         made.append({**recipe.row(name, predictive), "draws attacked": str(attacked.num_draws)})
         rows += table(name, tree)
         # Written anew after every posterior: an interrupted run leaves what it had.
@@ -96,12 +96,10 @@ def main(
     results.figure("table_1", plots.published(beside), FIGURE)
     results.figure("gradients", plots.gradient_norms(trees), GRADIENTS)
     for name, tree in trees.items():
-        results.figure(
-            f"examples_{name.replace('/', '-')}", plots.examples(tree, "pgd_margin"), f"{name} under PGD on the margin."
-        )
+        results.figure(f"examples_{file_name(name)}", plots.examples(tree, "pgd_margin"), f"{name} under PGD on the margin.")
     for name, tree in trees.items():
         if "diagnostics" in tree.children:
-            chain_figures(results, name, tree, "_" + name.replace("/", "-"))
+            chain_figures(results, name, tree, "_" + file_name(name))
             results.note(chain_note(name, tree))
     for note in notes(trees):
         results.note(note)

@@ -99,7 +99,7 @@ def recipes(scale: Scale, num_draws: int) -> dict[str, Recipe]:
         "Fashion/VI": Recipe(
             "fashion_mnist", None, "mlp", wide, "leaky_relu", SVI(epochs=10, lr=0.001, batch_size=128, num_draws=num_draws)
         ),
-        "MNIST/HMC, fan-in prior": Recipe("mnist", 1000, "mlp", (32, 32), "relu", easier, prior_scale="fan_in"),
+        "MNIST/HMC fan-in prior": Recipe("mnist", 1000, "mlp", (32, 32), "relu", easier, prior_scale="fan_in"),
     }
 
 

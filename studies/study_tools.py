@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +11,18 @@ import pandas as pd
 from bayesrob import plots
 from bayesrob.evaluation import Results
 
-__all__ = ["CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "chains_met", "show", "with_interval"]
+__all__ = ["CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "chains_met", "file_name", "show", "with_interval"]
 
 Scale = Literal["smoke", "small", "paper"]
 """smoke: seconds, for CI; small: minutes on two cores; paper: the paper's own sizes."""
 
 
 CHAINS = "Were the posteriors reached? Chains in function space, and beside it in weight space."
+
+
+def file_name(name: str) -> str:
+    """A posterior's name as a file's: MNIST/HMC is MNIST-HMC."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name)
 
 
 def with_interval(value: Any, interval: Any) -> str:

@@ -37,6 +37,9 @@ def gradient_decay(trees: Mapping[str, xr.DataTree], precision: str = "float64")
                 axes.plot(at["num_draws"].values, np.where(values > 0, values, np.nan), style, color=colour, label=label)
         axes.set(xscale="log", yscale="log", xlabel="draws averaged", title=objective)
         axes.grid(alpha=0.3)
+    # The median of a few draws of confident networks can lie any number of decades below: they would be all one saw.
+    top = panels[0].get_ylim()[1]
+    panels[0].set_ylim(max(panels[0].get_ylim()[0], 1e-6 * top), top)
     panels[0].set_ylabel("l2 norm, median over points")
     panels[0].legend(frameon=False, fontsize=8)
     sns.despine(figure)
