@@ -2,7 +2,8 @@
 
 500 images, 250 draws, l_inf (eps is recalled as 0.1), PGD of 15 steps, one restart. FGSM and PGD climb the expected loss, as
 the paper's equation 2 says; beside them they climb the averaged prediction's loss and margin, which a correct attack should
-try, and the loss in the paper's code, softmax applied twice, whose gradient dies for confident networks.
+try, and the loss in the paper's code, softmax applied twice, whose gradient dies for confident networks. Attacks and scores
+look at the same draws, held.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ def main(
         print(f"{name}: training, unless it is kept in {posteriors}", flush=True)
         predictive, dataset = recipe.fit(posteriors, seed)
         print(f"{name}: {predictive.info['seconds']:.0f} s of training; attacking", flush=True)
-        chains_held = getattr(predictive, "num_chains", 1)  # as many draws of each, or they are chains no more
-        attacked = predictive[: -(-num_draws // chains_held) * chains_held]
+        # One set of draws, attacked and scored, as in the paper; of chains as many of each, or they are chains no more.
+        chains_held = getattr(predictive, "num_chains", 1)
+        attacked = predictive.freeze(-(-num_draws // chains_held) * chains_held, seed=seed)
         tree = trees[name] = br.evaluate(attacked, dataset, attacks, num_points=num_points, seed=seed)
         results.tree(file_name(name), tree, f"evaluation of {name}")
         made.append({**recipe.row(name, predictive), "draws attacked": str(attacked.num_draws)})
