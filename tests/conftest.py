@@ -4,6 +4,7 @@ They are the ones behind the checks of bad input. In front of them, a wrong type
 """
 
 import jaxtyping
+import pytest
 
 SHAPED = [
     "bayesrob.attacks.geometry",
@@ -22,3 +23,12 @@ SHAPED = [
 ]
 
 jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """What is measured in the tests is not kept among the user's own, and what the user set does not reach the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAYESROB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("BAYESROB_NUMERICS", raising=False)
+        yield

@@ -13,6 +13,7 @@ from torch import Tensor
 from bayesrob import rng
 from bayesrob.attacks.geometry import NORMS
 from bayesrob.errors import BayesrobError, InputError, check_name
+from bayesrob.numerics import products
 from bayesrob.predictive import OBJECTIVES, Predictive
 from bayesrob.predictive.checks import check_num_draws
 from bayesrob.types import Batch, Labels
@@ -47,7 +48,7 @@ class Attack(abc.ABC):
         generator = rng.generator(seed, type(self).__name__)
         if len(x) == 0:
             return x.clone()
-        with torch.no_grad():
+        with torch.no_grad(), products(predictive.net):
             attacked = self.perturb(predictive, x.detach(), y, generator)
         lost = int((~attacked.isfinite()).flatten(1).any(1).sum())
         if lost:

@@ -13,7 +13,7 @@ from torch import Tensor
 from bayesrob import __version__
 from bayesrob.data import Dataset
 from bayesrob.evaluation.points import check_arguments, check_count
-from bayesrob.numerics import slices
+from bayesrob.numerics import choose, slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
 
@@ -82,8 +82,9 @@ def by_chain(held: Predictive, draws: Tensor) -> np.ndarray:
 
 
 def record(predictive: Predictive) -> dict[str, Any]:
-    """What a file's attributes say about where the draws come from."""
-    return {"predictive": json.dumps({**predictive.info, "num_draws": predictive.num_draws, "kind": predictive.kind})}
+    """What a file's attributes say about where the draws come from, and which products gave the results from them."""
+    draws = {**predictive.info, "num_draws": predictive.num_draws, "kind": predictive.kind}
+    return {"predictive": json.dumps(draws), "numerics": json.dumps(choose(predictive.net).record())}
 
 
 def _draw_coords(held: Predictive) -> dict[str, np.ndarray]:

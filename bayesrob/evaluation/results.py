@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from bayesrob import __version__
+from bayesrob import __version__, numerics
 from bayesrob.errors import CheckpointError, InputError
 
 __all__ = ["MANIFEST", "Results", "read_manifest"]
@@ -49,7 +49,7 @@ class Results:
             "title": title,
             "settings": settings,
             "versions": _versions(),
-            "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+            "machine": {"platform": platform.platform(), "threads": torch.get_num_threads(), "numerics": numerics.asked()},
             "notes": [],
             "trees": {},
             "tables": {},

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bayesrob import __version__, rng
+from bayesrob import __version__, numerics, rng
 from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.models import BayesianNetwork, Categorical, Likelihood, Normal
@@ -36,7 +36,8 @@ class Inference(abc.ABC):
         Args:
             model: a `BayesianNetwork`, or for methods that need no prior a plain module. It is never changed.
             dataset: see `bayesrob.data`.
-            seed: fixes every random choice: on one CPU and torch version the same seed gives the same bits.
+            seed: fixes every random choice: on one CPU and torch version the same seed gives the same bits, for one number
+                of threads and one route of float32 products (`numerics.route`).
 
         Returns:
             A Predictive whose `info` records settings, seed, data, versions, time and what the method noticed.
@@ -46,8 +47,10 @@ class Inference(abc.ABC):
         """
         likelihood = self._check(model, dataset)
         rng.derive(seed)  # refuses what is no integer, before any work
+        products = numerics.choose(model.net if isinstance(model, BayesianNetwork) else model)
         start = time.perf_counter()
-        predictive, notes, record = self._run(model, likelihood, dataset, seed)
+        with products:
+            predictive, notes, record = self._run(model, likelihood, dataset, seed)
         predictive.info.update(
             method=type(self).__name__,
             settings=dataclasses.asdict(self),
@@ -56,6 +59,7 @@ class Inference(abc.ABC):
             prior_scale=model.prior_scale if isinstance(model, BayesianNetwork) else None,
             seconds=time.perf_counter() - start,
             versions={"bayesrob": __version__, "torch": torch.__version__},
+            numerics=products.record(),
             notes=notes,
             **record,
         )

@@ -35,8 +35,8 @@ def fit_once(
     """`method.fit(model, dataset, seed)`, unless `folder` already holds the result of that very fit, which is then loaded.
 
     The same fit: the same method and settings, architecture, weights it starts from, prior, likelihood, seed and training
-    points, to the last bit. Another version of bayesrob or torch does not make it another fit; `info["versions"]` tells
-    which made it. What the fit warned of, loading warns of again.
+    points, to the last bit. Another version of bayesrob or torch, or another route of products, does not make it another
+    fit; `info["versions"]` and `info["numerics"]` tell which made it. What the fit warned of, loading warns of again.
 
     Args:
         method, model, dataset, seed: see `Inference.fit`.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from bayesrob import weights
 from bayesrob.errors import InputError
 from bayesrob.models import Categorical, Likelihood
 from bayesrob.nets import spec_of
-from bayesrob.numerics import chunk_size, outputs_per_example
+from bayesrob.numerics import chunk_size, outputs_per_example, products
 from bayesrob.predictive.checks import checked_inputs
 from bayesrob.predictive.gradients import DrawsFunction, draw_gradients, gradient, gradient_with_error
 from bayesrob.predictive.objectives import Objective
@@ -101,6 +102,8 @@ class Predictive(nn.Module, abc.ABC):
     def logits(self, x: Tensor, num_draws: int | None = None, seed: int | None = None) -> DrawLogits:
         """The network's outputs under every draw, `[draw, batch, class]`, differentiable in `x`.
 
+        A backward pass of the caller's own runs outside: its products are in torch's setting, not of `numerics.route`.
+
         Args:
             x: `[batch, *shape]`.
             num_draws: the first so many (held draws), or so many new ones (fresh draws; default `self.num_draws`).
@@ -108,7 +111,8 @@ class Predictive(nn.Module, abc.ABC):
         """
         x = self._checked(x)
         num_draws, seed = self.resolve(num_draws, seed)
-        return torch.cat([f(x) for f in self.functions(self.chunk(x), num_draws, seed)])
+        with products(self.net):
+            return torch.cat([f(x) for f in self.functions(self.chunk(x), num_draws, seed)])
 
     def forward(self, x: Tensor, num_draws: int | None = None, seed: int | None = None) -> Outputs:
         """Log posterior predictive probabilities `[batch, class]` (for regression the posterior mean `[batch, out]`).
@@ -156,13 +160,13 @@ class Predictive(nn.Module, abc.ABC):
         """
         x, found = self._ready(x, y, objective)
         num_draws, seed = self.resolve(num_draws, seed)
-        if standard_error:
-            # Every draw has its own copy of the input here, so fewer fit the cache.
-            size = self.chunk(x, extra=4 * math.prod(x.shape[1:]))
-            chains = self._batches(num_draws)
-            return gradient_with_error(lambda: self.functions(size, num_draws, seed), x, y, found, self.likelihood, chains)
-        size = self.chunk(x)
-        return gradient(lambda: self.functions(size, num_draws, seed), num_draws, x, y, found, self.likelihood)
+        # For an error every draw has its own copy of the input, so fewer fit the cache.
+        size = self.chunk(x, extra=4 * math.prod(x.shape[1:]) if standard_error else 0)
+        stream = functools.partial(self.functions, size, num_draws, seed)
+        with products(self.net):
+            if standard_error:
+                return gradient_with_error(stream, x, y, found, self.likelihood, self._batches(num_draws))
+            return gradient(stream, num_draws, x, y, found, self.likelihood)
 
     def draw_gradients(
         self, x: Tensor, y: Tensor, objective: str = "expected_loss", num_draws: int | None = None, seed: int | None = None
@@ -181,8 +185,9 @@ class Predictive(nn.Module, abc.ABC):
         x, found = self._ready(x, y, objective)
         num_draws, seed = self.resolve(num_draws, seed)
         size = self.chunk(x, extra=math.prod(x.shape[1:]))
-        parts = draw_gradients(self.functions(size, num_draws, seed), x, y, found, self.likelihood)
-        losses, gradients = zip(*parts, strict=True)
+        with products(self.net):
+            parts = draw_gradients(self.functions(size, num_draws, seed), x, y, found, self.likelihood)
+            losses, gradients = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(gradients)
 
     def objective_value(
@@ -208,11 +213,8 @@ class Predictive(nn.Module, abc.ABC):
             "kind": self.kind,
             "net": spec_of(self.net),
             "net_class": type(self.net).__name__,
+            **self._common(),
             "likelihood": self.likelihood.spec(),
-            "bounds": self.bounds,
-            "input_shape": self.input_shape,
-            "out_features": self.out_features,
-            "info": self.info,
         }
         return weights.write(path, tensors, {**common, "values": values})
 
