@@ -99,8 +99,7 @@ TABLE = (
     "at the most draws), of its Monte Carlo standard error, of what is left without it, and of single draws' gradients; "
     "mean cosine between the averages of independent batches of draws (zero if their direction is noise), with its 95% "
     "interval over batches; median effective draws of the weights; median relative difference that float64 makes to the "
-    "norm, and share of components that are "
-    "exactly zero in both precisions, over the images that were done in both."
+    "norm, and share of components that are exactly zero in both precisions, over the images that were done in both."
 )
 CLAIMS = "What the paper says of its figures 2 and 3, and what was measured."
 COMPONENTS = (
