@@ -87,6 +87,7 @@ class Move:
 
 def point(target: LogJoint, theta: Tensor) -> Point:
     log_likelihood, gradient = target.gradient(theta)
+    assert log_likelihood is not None
     return Point(theta, (log_likelihood + target.model.log_prior(theta)).cpu(), gradient)
 
 
@@ -106,9 +107,11 @@ def leapfrog(
     momentum = torch.add(momentum, start.gradient, alpha=0.5 * step_size)
     log_likelihood, gradient = start.log_joint, start.gradient
     for step in range(num_steps):
+        last = step == num_steps - 1
         theta.addcmul_(momentum, inverse_mass, value=step_size)
-        log_likelihood, gradient = target.gradient(theta)
-        momentum.add_(gradient, alpha=step_size if step < num_steps - 1 else 0.5 * step_size)
+        log_likelihood, gradient = target.gradient(theta, value=last)
+        momentum.add_(gradient, alpha=0.5 * step_size if last else step_size)
+    assert log_likelihood is not None
     return Point(theta, (log_likelihood + target.model.log_prior(theta)).cpu(), gradient), momentum
 
 
@@ -120,9 +123,11 @@ def leapfrog_batched(
     momentum = torch.addcmul(momentum, start.gradient, step_size, value=0.5)
     log_likelihood, gradient = start.log_joint, start.gradient
     for step in range(num_steps):
+        last = step == num_steps - 1
         theta.addcmul_(momentum, drift)
-        log_likelihood, gradient = target.gradient(theta)
-        momentum.addcmul_(gradient, step_size, value=1.0 if step < num_steps - 1 else 0.5)
+        log_likelihood, gradient = target.gradient(theta, value=last)
+        momentum.addcmul_(gradient, step_size, value=0.5 if last else 1.0)
+    assert log_likelihood is not None
     return Point(theta, (log_likelihood + target.model.log_prior(theta)).cpu(), gradient), momentum
 
 

@@ -12,7 +12,7 @@ from pyro import distributions
 from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
-from bayesrob.numerics import categorical_log_likelihood, log_mean_exp
+from bayesrob.numerics import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
 
 __all__ = ["LIKELIHOODS", "Categorical", "Likelihood", "Normal", "likelihood_from"]
 
@@ -28,6 +28,14 @@ class Likelihood(abc.ABC):
     @abc.abstractmethod
     def total(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Sum of `log_prob` over the batch, float64 `[*draws]`: a sum over 60,000 points keeps its energy differences."""
+
+    @abc.abstractmethod
+    def encode(self, y: Tensor, outputs: Tensor) -> Tensor:
+        """Labels in the form that `score` wants, made once for many calls; `outputs` `[*draws, batch, out]` say its size."""
+
+    @abc.abstractmethod
+    def score(self, outputs: Tensor, code: Tensor) -> Tensor:
+        """Derivative of `log_prob` with respect to the outputs, `[*draws, batch, out]`, in closed form."""
 
     @abc.abstractmethod
     def distribution(self, outputs: Tensor) -> Any:
@@ -69,15 +77,25 @@ class Categorical(Likelihood):
         return categorical_log_likelihood(outputs, y)
 
     def total(self, outputs: Tensor, y: Tensor) -> Tensor:
-        if outputs.ndim > 2:  # of every draw
+        if outputs.requires_grad and outputs.ndim > 2:  # of every draw
             return self.log_prob(outputs, y).sum(-1, dtype=torch.float64)
-        return -torch.nn.functional.cross_entropy(outputs, y, reduction="none").sum(dtype=torch.float64)
+        if outputs.requires_grad:
+            return -torch.nn.functional.cross_entropy(outputs, y, reduction="none").sum(dtype=torch.float64)
+        index = y.unsqueeze(-1).expand(*outputs.shape[:-1], 1)
+        return log_softmax(outputs).gather(-1, index).sum((-2, -1), dtype=torch.float64)
+
+    def encode(self, y: Tensor, outputs: Tensor) -> Tensor:
+        # Laid out in memory as the outputs are.
+        return torch.zeros_like(outputs[(0,) * (outputs.ndim - 2)]).scatter_(-1, y.unsqueeze(-1), 1.0)
+
+    def score(self, outputs: Tensor, code: Tensor) -> Tensor:
+        return categorical_score(outputs, code)
 
     def distribution(self, outputs: Tensor) -> Any:
         return distributions.Categorical(logits=outputs)
 
     def predictive(self, outputs: Tensor) -> Tensor:
-        return log_mean_exp(outputs.log_softmax(-1), dim=0)
+        return log_mean_exp(log_softmax(outputs), dim=0)
 
     def check_labels(self, y: Tensor, out_features: int | None) -> None:
         if y.dtype != torch.int64 or y.ndim != 1:
@@ -114,6 +132,12 @@ class Normal(Likelihood):
 
     def total(self, outputs: Tensor, y: Tensor) -> Tensor:
         return self.log_prob(outputs, y).sum(-1, dtype=torch.float64)
+
+    def encode(self, y: Tensor, outputs: Tensor) -> Tensor:
+        return y.to(outputs)
+
+    def score(self, outputs: Tensor, code: Tensor) -> Tensor:
+        return (code - outputs) / self.noise_scale**2
 
     def distribution(self, outputs: Tensor) -> Any:
         return distributions.Normal(outputs, self.noise_scale).to_event(1)

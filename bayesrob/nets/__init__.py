@@ -4,7 +4,21 @@ from bayesrob.nets.cnn import cnn
 from bayesrob.nets.forward import draws_forward, forward, sequence
 from bayesrob.nets.mlp import mlp
 from bayesrob.nets.spec import ARCHITECTURES, build, initialise, spec_of
+from bayesrob.nets.stack import Stack, Workspace, feature_major
 
 ARCHITECTURES.update(mlp=mlp, cnn=cnn)
 
-__all__ = ["ARCHITECTURES", "build", "cnn", "draws_forward", "forward", "initialise", "mlp", "sequence", "spec_of"]
+__all__ = [
+    "ARCHITECTURES",
+    "Stack",
+    "Workspace",
+    "build",
+    "cnn",
+    "draws_forward",
+    "feature_major",
+    "forward",
+    "initialise",
+    "mlp",
+    "sequence",
+    "spec_of",
+]

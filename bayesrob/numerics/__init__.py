@@ -1,15 +1,17 @@
 """Numbers that would otherwise be rounded away, pieces of work that fit the cache, and the fastest product of matrices."""
 
 from bayesrob.numerics.chunks import chunk_size, outputs_per_example, slices
-from bayesrob.numerics.logspace import categorical_log_likelihood, log_mean_exp
+from bayesrob.numerics.logspace import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
 from bayesrob.numerics.routes import asked, choose, products, route
 
 __all__ = [
     "asked",
     "categorical_log_likelihood",
+    "categorical_score",
     "choose",
     "chunk_size",
     "log_mean_exp",
+    "log_softmax",
     "outputs_per_example",
     "products",
     "route",

@@ -12,10 +12,10 @@ from torch import nn
 
 from bayesrob import rng
 from bayesrob.errors import InputError
-from bayesrob.nets import sequence
+from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import check_num_draws
-from bayesrob.predictive.held import HeldDraws, WeightChunk
+from bayesrob.predictive.held import HeldDraws, WeightChunk, WeightFunction
 from bayesrob.types import Weights
 
 __all__ = ["FreshDraws"]
@@ -37,7 +37,7 @@ class FreshDraws(Predictive):
         self._num_draws = check_num_draws(num_draws)
         self.seed = seed
         self._generator = rng.generator(seed, "fresh")
-        self._steps = sequence(self.net)
+        self._function = WeightFunction(self.net)
 
     @abc.abstractmethod
     def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
@@ -52,8 +52,8 @@ class FreshDraws(Predictive):
 
     def functions(self, size: int, num_draws: int, seed: int) -> Iterator[WeightChunk]:
         generator = rng.generator(seed, "draws")
-        for start in range(0, num_draws, size):
-            yield WeightChunk(self.net, self._steps, self.sample(min(size, num_draws - start), generator))
+        sizes = (part.stop - part.start for part in slices(num_draws, size))
+        return self._function.chunks(self.sample(count, generator) for count in sizes)
 
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         if seed is None:
@@ -76,6 +76,7 @@ class FreshDraws(Predictive):
         fewer = copy.copy(self)
         fewer._modules = dict(self._modules)  # a shallow copy shares it, and .double() on one would convert the other
         fewer.net = copy.deepcopy(self.net)
+        fewer._function = WeightFunction(fewer.net)
         fewer._num_draws = check_num_draws(self._num_draws if index.stop is None else index.stop)
         fewer._generator = rng.generator(self.seed, "fresh")
         return fewer

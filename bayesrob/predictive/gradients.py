@@ -1,7 +1,8 @@
 """Gradients of an objective with respect to the input, streamed over chunks of draws.
 
-Only the input requires a gradient, so autograd never computes one for a weight, and memory does not grow with the
-number of draws. A stream can be iterated again and then gives the same draws.
+Only the input requires a gradient, so none is ever computed for a weight, and memory does not grow with the number of
+draws. The objective is differentiated with respect to the outputs, the network from there to the input (`vjp`). A stream
+can be iterated again and then gives the same draws.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from torch import Tensor
 
 from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
-from bayesrob.predictive.objectives import DrawMean, ExpectedLoss, Objective, Pooled, PredictiveLoss
+from bayesrob.nets import feature_major
+from bayesrob.numerics import log_softmax
+from bayesrob.predictive.objectives import DrawMean, ExpectedLoss, Objective, Pooled, PredictiveLoss, value_and_slope
 from bayesrob.types import Batch, Labels
 
-__all__ = ["DrawsFunction", "Stream", "draw_gradients", "gradient", "gradient_with_error"]
+__all__ = ["DrawsFunction", "Pullback", "Stream", "autograd_vjp", "draw_gradients", "gradient", "gradient_with_error"]
+
+
+type Pullback = Callable[[Tensor, Tensor], None]
+"""`pullback(slope, into)` adds to `into`, shaped as the input, what `slope`, a derivative with respect to the outputs
+`[chunk, batch, out]` (overwritten), makes of it: summed over draws where they share the input. Called once."""
 
 
 @runtime_checkable
@@ -32,31 +40,45 @@ class DrawsFunction(Protocol):
         """`x` is `[batch, *shape]`, or with `per_draw` `[chunk, batch, *shape]`, one batch for each draw."""
         ...
 
+    def vjp(self, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
+        """The outputs, detached, and how a derivative with respect to them becomes one with respect to the input.
+
+        Both may share memory with the next chunk's: use them before it.
+        """
+        ...
+
+
+def autograd_vjp(f: DrawsFunction, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
+    """`f.vjp` of any network."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        outputs = f(leaf, per_draw)
+
+    def pullback(slope: Tensor, into: Tensor) -> None:
+        into.add_(torch.autograd.grad(outputs, leaf, slope)[0])
+
+    return outputs.detach(), pullback
+
 
 Stream = Callable[[], Iterable[DrawsFunction]]
 """Starts over at the first chunk each time it is called."""
 
 
+@torch.no_grad()
 def gradient(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Objective, likelihood: Likelihood) -> Batch:
     """d objective(x_n) / d x_n for every point n (each point's own gradient: no 1/batch)."""
+    # In the order in memory that batched products want; sums take it over.
+    x = feature_major(x.detach()).contiguous().view(*x.shape[1:], len(x)).movedim(-1, 0)
     if isinstance(objective, DrawMean):
         total = torch.zeros_like(x)
         for f in stream():
-            total += _grad(lambda xs, f=f: objective.per_draw(f(xs), y, likelihood), x)[1]
-        return total / num_draws
+            outputs, pullback = f.vjp(x)
+            pullback(objective.slope(outputs, y, likelihood), total)
+        return total.div_(num_draws)
     if isinstance(objective, PredictiveLoss):
         return _predictive_loss(stream, x, y, likelihood)
     assert isinstance(objective, Pooled)
     return _pooled(stream, num_draws, x, y, objective)
-
-
-def _grad(loss: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values of `loss(x)` and the gradient of their sum, both detached."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        values = loss(x)
-        (g,) = torch.autograd.grad(values.sum(), x)
-    return values.detach(), g
 
 
 def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood) -> Batch:
@@ -64,34 +86,31 @@ def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood
     log_sum: Tensor | None = None
     mean = torch.zeros_like(x)
     for f in stream():
-        chunk_sum, chunk_mean = _grad(lambda xs, f=f: likelihood.log_prob(f(xs), y).logsumexp(0), x)
+        outputs, pullback = f.vjp(x)
+        chunk_sum, slope = value_and_slope(lambda outputs: likelihood.log_prob(outputs, y).logsumexp(0), outputs)
         new_sum = chunk_sum if log_sum is None else torch.logaddexp(log_sum, chunk_sum)
         if log_sum is not None:
             mean *= _per_point((log_sum - new_sum).exp(), x)
-        mean += chunk_mean * _per_point((chunk_sum - new_sum).exp(), x)
+        pullback(slope * (chunk_sum - new_sum).exp().unsqueeze(-1), mean)
         log_sum = new_sum
-    return -mean
+    return mean.neg_()
 
 
 def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pooled) -> Batch:
     """Two passes: the averaged prediction without gradients, then each chunk's share of its gradient (chain rule)."""
     log_predictive: Tensor | None = None
-    with torch.no_grad():
-        for f in stream():
-            chunk = f(x).log_softmax(-1).logsumexp(0) - math.log(num_draws)
-            log_predictive = chunk if log_predictive is None else torch.logaddexp(log_predictive, chunk)
+    for f in stream():
+        chunk = log_softmax(f.vjp(x)[0]).logsumexp(0) - math.log(num_draws)
+        log_predictive = chunk if log_predictive is None else torch.logaddexp(log_predictive, chunk)
     assert log_predictive is not None
-    pooled = log_predictive
-    _, outer = _grad(lambda value: objective.loss(value, y), pooled)
-
-    def share(f: DrawsFunction, xs: Tensor) -> Tensor:
-        log_probabilities = f(xs).log_softmax(-1)
-        weight = (log_probabilities.detach() - pooled).exp() * (outer / num_draws)
-        return (weight * log_probabilities).sum(-1)
-
+    _, outer = value_and_slope(lambda value: objective.loss(value, y), log_predictive)
+    outer /= num_draws
     total = torch.zeros_like(x)
     for f in stream():
-        total += _grad(lambda xs, f=f: share(f, xs), x)[1]
+        outputs, pullback = f.vjp(x)
+        log_probabilities = log_softmax(outputs)
+        weight = (log_probabilities - log_predictive).exp_().mul_(outer)
+        pullback(weight.addcmul_(log_probabilities.exp_(), weight.sum(-1, keepdim=True), value=-1), total)
     return total
 
 
@@ -105,10 +124,15 @@ def draw_gradients(
             "It is not a mean over draws.",
             'Use "expected_loss": the gradients of the other objectives are made of those.',
         )
+    x = x.detach()
     for f in functions:
-        # A copy of the input for each draw, or autograd would sum their gradients.
-        xs = x.expand(f.num_draws, *x.shape).contiguous()
-        yield _grad(lambda xs, f=f: objective.per_draw(f(xs, per_draw=True), y, likelihood), xs)
+        with torch.no_grad():
+            # A copy of the input for each draw, or their gradients would be summed.
+            outputs, pullback = f.vjp(x.expand(f.num_draws, *x.shape), per_draw=True)
+            values = objective.per_draw(outputs, y, likelihood)
+            g = x.new_zeros(f.num_draws, *x.shape)
+            pullback(objective.slope(outputs, y, likelihood), g)
+        yield values, g
 
 
 def gradient_with_error(

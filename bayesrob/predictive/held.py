@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,30 +11,60 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob.errors import InputError
-from bayesrob.nets import draws_forward, sequence
-from bayesrob.nets.forward import Step
+from bayesrob.nets import Stack, Workspace, draws_forward, feature_major, sequence
 from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import check_num_draws
+from bayesrob.predictive.gradients import Pullback, autograd_vjp
 from bayesrob.types import Weights
 
-__all__ = ["HeldDraws", "WeightChunk"]
+__all__ = ["HeldDraws", "WeightChunk", "WeightFunction"]
+
+
+class WeightFunction:
+    """One network as a function of weights and inputs: what its chunks of draws share."""
+
+    def __init__(self, net: nn.Module):
+        self.net, self.steps, self.stack = net, sequence(net), Stack.of(net)
+
+    def chunks(self, parts: Iterable[Weights]) -> Iterator[WeightChunk]:
+        """Each of `parts`, `[chunk, ...]` by name, as a function; they take turns with one piece of memory."""
+        workspace = Workspace()
+        for weights in parts:
+            yield WeightChunk(self, weights, workspace)
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightChunk:
     """A few draws of one network's weights as a function of the input."""
 
-    net: nn.Module
-    steps: list[Step] | None
+    function: WeightFunction
     weights: Weights
+    workspace: Workspace
 
     @property
     def num_draws(self) -> int:
         return len(next(iter(self.weights.values())))
 
     def __call__(self, x: Tensor, per_draw: bool = False) -> Tensor:
-        return draws_forward(self.net, self.steps, self.weights, x, per_draw)
+        return draws_forward(self.function.net, self.function.steps, self.weights, x, per_draw)
+
+    def vjp(self, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
+        """In closed form for stacks of linear layers, else by autograd; see `DrawsFunction`."""
+        stack = self.function.stack
+        if stack is None or not stack.takes(x[0] if per_draw else x):
+            return autograd_vjp(self, x, per_draw)
+        axis = int(per_draw)  # of the points
+        outputs, kept = stack.forward(self.weights, feature_major(x, axis), self.workspace)
+
+        def pullback(slope: Tensor, into: Tensor) -> None:
+            total = feature_major(into, axis)
+            stack.backward(self.weights, kept, slope.mT, self.workspace, inputs=total)
+            if total.data_ptr() != into.data_ptr():  # `into` is laid out otherwise
+                major = into.movedim(axis, -1)
+                major.copy_(total.view(major.shape))
+
+        return outputs.mT, pullback
 
 
 class HeldDraws(Predictive):
@@ -79,16 +109,15 @@ class HeldDraws(Predictive):
         self.weights = {name: weights[name].detach() for name in names}
         self.num_chains = num_chains
         self.sample_stats = dict(sample_stats or {})
-        self._steps = sequence(self.net)
+        self._function = WeightFunction(self.net)
 
     @property
     def num_draws(self) -> int:
         return len(next(iter(self.weights.values())))
 
     def functions(self, size: int, num_draws: int, seed: int) -> Iterator[WeightChunk]:
-        for part in slices(num_draws, size):
-            chunk = {name: tensor[part] for name, tensor in self.weights.items()}
-            yield WeightChunk(self.net, self._steps, chunk)
+        parts = slices(num_draws, size)
+        return self._function.chunks({name: tensor[part] for name, tensor in self.weights.items()} for part in parts)
 
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         return self.num_draws if num_draws is None else check_num_draws(num_draws, self.num_draws), 0

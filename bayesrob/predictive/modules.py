@@ -16,6 +16,7 @@ from bayesrob.nets import sequence
 from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import check_num_draws
+from bayesrob.predictive.gradients import Pullback, autograd_vjp
 from bayesrob.predictive.held import HeldDraws
 from bayesrob.types import Bounds
 
@@ -94,6 +95,9 @@ class _ModuleChunk:
     def __call__(self, x: Tensor, per_draw: bool = False) -> Tensor:
         inputs = x if per_draw else [x] * len(self.modules)
         return torch.stack([module(one) for module, one in zip(self.modules, inputs, strict=True)])
+
+    def vjp(self, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
+        return autograd_vjp(self, x, per_draw)
 
 
 class ModuleDraws(Predictive):

@@ -17,6 +17,7 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -27,7 +28,7 @@ from bayesrob.models import Categorical, Likelihood
 from bayesrob.numerics import log_mean_exp
 from bayesrob.types import DrawLogits, Labels
 
-__all__ = ["OBJECTIVES", "DrawMean", "Objective", "Pooled", "PredictiveLoss", "objective"]
+__all__ = ["OBJECTIVES", "DrawMean", "Objective", "Pooled", "PredictiveLoss", "objective", "value_and_slope"]
 
 
 class Objective(abc.ABC):
@@ -50,6 +51,10 @@ class DrawMean(Objective):
     def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
         return self.per_draw(outputs, y, likelihood).mean(0)
 
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        """Derivative of `per_draw` with respect to each draw's outputs."""
+        return value_and_slope(lambda outputs: self.per_draw(outputs, y, likelihood), outputs)[1]
+
 
 class Pooled(Objective):
     """A function of the posterior predictive log probabilities `[batch, cls]`."""
@@ -67,6 +72,9 @@ class ExpectedLoss(DrawMean):
 
     def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
         return -likelihood.log_prob(outputs, y)
+
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        return likelihood.score(outputs, likelihood.encode(y, outputs)).neg_()
 
 
 class DoubleSoftmaxPerDraw(DrawMean):
@@ -100,6 +108,15 @@ OBJECTIVES: dict[str, Objective] = {
     "double_softmax": DoubleSoftmax(),
     "double_softmax_per_draw": DoubleSoftmaxPerDraw(),
 }
+
+
+def value_and_slope(loss: Callable[[Tensor], Tensor], outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of `loss(outputs)` and the derivative of their sum, both detached."""
+    with torch.enable_grad():
+        leaf = outputs.detach().requires_grad_()
+        values = loss(leaf)
+        (slope,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), slope
 
 
 def objective(name: str, likelihood: Likelihood) -> Objective:

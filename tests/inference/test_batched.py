@@ -131,9 +131,9 @@ def gradients(monkeypatch):
     """The number of chains in every gradient, in order."""
     shapes, gradient = [], LogJoint.gradient
 
-    def counted(self, theta):
+    def counted(self, theta, value=True):
         shapes.append(1 if theta.ndim == 1 else len(theta))
-        return gradient(self, theta)
+        return gradient(self, theta, value)
 
     monkeypatch.setattr(LogJoint, "gradient", counted)
     return shapes

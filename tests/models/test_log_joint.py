@@ -55,7 +55,7 @@ def test_log_likelihoods_of_a_batch_are_summed_in_float64():
     values, _ = LogJoint(model, x, y).gradient(theta)
     exact, _ = LogJoint(model.double(), x, y).gradient(theta.double())
     assert (exact < -65_536).all()
-    torch.testing.assert_close(values, exact, rtol=0, atol=2e-3)
+    torch.testing.assert_close(values, exact, rtol=0, atol=3.9e-3)  # each point alone is rounded to float32
 
 
 def test_chunks_follow_the_memory():
