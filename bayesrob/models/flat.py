@@ -10,7 +10,7 @@ from bayesrob.models.bayesian_network import BayesianNetwork
 from bayesrob.nets import Stack, Workspace, feature_major
 from bayesrob.numerics import chunk_size, outputs_per_example, slices
 from bayesrob.numerics.chunks import MEMORY_BYTES
-from bayesrob.types import Batch, Labels, Weights
+from bayesrob.types import Batch, Labels
 
 __all__ = ["LogJoint"]
 
@@ -41,8 +41,8 @@ class LogJoint:
         self._workspace = Workspace()
         # What was last asked for is kept: successive steps of a trajectory ask for the same.
         self._chunks: tuple[int, list[tuple[Batch, Labels]]] = (0, [])
-        self._codes: list[Tensor] = []
-        self._views: tuple[Tensor, Weights] | None = None
+        self._parts: list[tuple[Tensor, Labels, Tensor]] = []
+        self._bound: _Bound | None = None
 
     def chunks(self, num_chains: int = 1) -> list[tuple[Batch, Labels]]:
         """The data, as views, in as few pieces as fit the memory when `num_chains` weight vectors meet them at once."""
@@ -50,7 +50,7 @@ class LogJoint:
         if self._chunks[0] != at_once:
             size = chunk_size(len(self._x), at_once * self._bytes_each, self._memory)
             self._chunks = at_once, [(self._x[s], self._y[s]) for s in slices(len(self._x), size)]
-            self._codes = []
+            self._parts = []
         return self._chunks[1]
 
     def gradient(
@@ -70,33 +70,33 @@ class LogJoint:
             # One after the other anyway: then with the activations of one alone, and no gradients of slices to gather.
             values, gradients = zip(*(self.gradient(row) for row in theta), strict=True)
             return torch.stack(values), torch.stack(gradients)
-        theta = theta if not theta.requires_grad else theta.detach()
-        total, gradient = self._by_autograd(theta) if self._stack is None else self._in_closed_form(theta, value)
-        return total, gradient.addcmul_(theta, self._precision, value=-1)
+        return self._by_autograd(theta) if self._stack is None else self._in_closed_form(theta, value)
 
     @torch.no_grad()
     def _in_closed_form(self, theta: Tensor, value: bool) -> tuple[Tensor | None, Tensor]:
-        """Log likelihood, if it is asked for, and its gradient."""
+        """Log likelihood, if it is asked for, and the gradient of the log joint."""
         assert self._stack is not None
-        if self._views is None or self._views[0] is not theta:
-            self._views = theta, self.model.unflatten(theta)
-        weights, likelihood = self._views[1], self.model.likelihood
-        gradient, total = torch.empty_like(theta), None
-        into = self.model.unflatten(gradient)
-        for i, (x, y) in enumerate(self.chunks(theta.shape[:-1].numel())):
-            raw, kept = self._stack.forward(weights, feature_major(x), self._workspace)
+        if self._bound is None or self._bound.theta.shape != theta.shape:
+            self._bound = _Bound(self.model, self._stack, theta)
+        bound, likelihood, total = self._bound, self.model.likelihood, None
+        bound.theta.copy_(theta)
+        chunks = self.chunks(theta.shape[:-1].numel())
+        for i in range(len(chunks)):
+            x = feature_major(chunks[i][0]) if i == len(self._parts) else self._parts[i][0]
+            raw, kept = self._stack.forward(bound.weights, x, self._workspace)
             outputs = raw.mT
-            if i == len(self._codes):
-                self._codes.append(likelihood.encode(y, outputs))
+            if i == len(self._parts):
+                self._parts.append((x, chunks[i][1], likelihood.encode(chunks[i][1], outputs)))
+            _, y, code = self._parts[i]
             if value:
                 part = likelihood.total(outputs, y)
                 total = part if total is None else total + part
-            slope = likelihood.score(outputs, self._codes[i]).mT
-            self._stack.backward(weights, kept, slope, self._workspace, into, accumulate=i > 0)
-        return total, gradient
+            slope = likelihood.score(outputs, code).mT
+            self._stack.backward(bound.weights, kept, slope, self._workspace, bound.gradients, accumulate=i > 0)
+        return total, torch.addcmul(bound.gradient, theta, self._precision, value=-1)
 
     def _by_autograd(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Log likelihood and its gradient."""
+        """Log likelihood, and the gradient of the log joint."""
         theta = theta.detach().requires_grad_()
         total: Tensor | None = None
         gradient: Tensor | None = None
@@ -108,10 +108,22 @@ class LogJoint:
             gradient = part if gradient is None else gradient.add_(part)
         assert total is not None
         assert gradient is not None
-        return total, gradient
+        return total, gradient.addcmul_(theta.detach(), self._precision, value=-1)
 
     def value(self, theta: Float[Tensor, " weight"]) -> Tensor:
         """log p(w, y | x), a float64 scalar."""
         with torch.no_grad():
             parts = [self.model.likelihood.total(self.model.outputs(theta, x), y) for x, y in self.chunks()]
             return self.model.log_prior(theta) + torch.stack(parts).sum()
+
+
+class _Bound:
+    """A flat weight vector (or several) and the gradient of its likelihood, in memory of their own with all views made once.
+
+    A vector is copied here and the views are not made anew: at small sizes they cost as much as the products.
+    """
+
+    def __init__(self, model: BayesianNetwork, stack: Stack, theta: Tensor):
+        self.theta, self.gradient = torch.empty_like(theta), torch.empty_like(theta)
+        self.weights = stack.bind(model.unflatten(self.theta))
+        self.gradients = stack.bind(model.unflatten(self.gradient))

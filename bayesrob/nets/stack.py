@@ -67,10 +67,7 @@ class Workspace:
 
 
 class Stack:
-    """The layers of a network whose gradients are written out; `Stack.of(net)` is None for any other network.
-
-    Weights are `[out, in]` and `[out]` by name, or with a leading axis `[draw, ...]`.
-    """
+    """The layers of a network whose gradients are written out; `Stack.of(net)` is None for any other network."""
 
     def __init__(self, steps: list[Step]):
         self._layers = [(prefix, layer) for prefix, layer in steps if not isinstance(layer, nn.Flatten | nn.Identity)]
@@ -87,18 +84,27 @@ class Stack:
         """Whether inputs `[batch, *shape]` are vectors here, or flattened before the first linear layer."""
         return x.ndim == 2 or (x.ndim > 2 and self._flattens)
 
-    @torch.no_grad()
-    def forward(self, weights: Weights, x: Tensor, workspace: Workspace) -> tuple[Tensor, list[Any]]:
+    def bind(self, weights: Weights) -> list[Affine | None]:
+        """Views of weights `[out, in]` and `[out]`, or with a leading axis `[draw, ...]`, for `forward` and `backward`.
+
+        They follow when the weights change in place.
+        """
+        return [
+            Affine(weights[prefix + "weight"], weights.get(prefix + "bias")) if isinstance(layer, nn.Linear) else None
+            for prefix, layer in self._layers
+        ]
+
+    def forward(self, bound: list[Affine | None], x: Tensor, workspace: Workspace) -> tuple[Tensor, list[Any]]:
         """Outputs `[*draw, out, point]` of inputs `[feature, point]` or `[draw, feature, point]`, and what `backward` needs.
 
-        Both live in `workspace`: valid until its next use.
+        Both live in `workspace`: valid until its next use. To be called without gradients.
         """
         kept: list[Any] = []
         h, fresh = x, False
-        for i, (prefix, layer) in enumerate(self._layers):
-            if isinstance(layer, nn.Linear):
+        for i, (affine, (_, layer)) in enumerate(zip(bound, self._layers, strict=True)):
+            if affine is not None:
                 kept.append(h)
-                h = _affine(weights[prefix + "weight"], weights.get(prefix + "bias"), h, workspace, i)
+                h = affine(h, workspace.take((i, "h"), affine.shape(h), h))
             elif fresh and _in_place(layer):
                 h = _FROM_OUTPUT[type(layer)][0](layer, h)
                 kept.append(h)
@@ -108,94 +114,104 @@ class Stack:
                     after = layer(before.clone() if getattr(layer, "inplace", False) else before)
                 kept.append((before, after))
                 h = after.detach()
-            fresh = isinstance(layer, nn.Linear)
+            fresh = affine is not None
         return h, kept
 
-    @torch.no_grad()
     def backward(
         self,
-        weights: Weights,
+        bound: list[Affine | None],
         kept: list[Any],
         slope: Tensor,
         workspace: Workspace,
-        into: Mapping[str, Tensor] | None = None,
+        into: list[Affine | None] | None = None,
         accumulate: bool = False,
         inputs: Tensor | None = None,
-    ) -> Tensor | None:
+    ) -> None:
         """From `slope`, the derivative by the outputs (overwritten), to those by weights or inputs.
 
         Args:
-            weights, kept, workspace: of the forward pass.
-            into: tensors shaped as the weights, which get their gradients, added to what is there if `accumulate`.
+            bound, kept, workspace: of the forward pass.
+            into: bound tensors, shaped as the weights, which get their gradients, added to what is there if `accumulate`.
             inputs: `[feature, point]`, to which the inputs' gradients are added, summed over draws; or for inputs of
                 each draw's own `[draw, feature, point]`. None: they are not computed.
-
-        Returns:
-            `inputs`.
         """
         d = slope
         for i in reversed(range(len(self._layers))):
-            prefix, layer = self._layers[i]
-            if not isinstance(layer, nn.Linear):
-                if isinstance(kept[i], tuple):
-                    before, after = kept[i]
-                    (d,) = torch.autograd.grad(after, before, d)
+            affine, h = bound[i], kept[i]
+            if affine is None:
+                if isinstance(h, tuple):
+                    (d,) = torch.autograd.grad(h[1], h[0], d)
                 else:
-                    _FROM_OUTPUT[type(layer)][1](layer, d, kept[i])
+                    layer = self._layers[i][1]
+                    _FROM_OUTPUT[type(layer)][1](layer, d, h)
                 continue
-            weight, h = weights[prefix + "weight"], kept[i]
             if into is not None:
-                _weight_gradients(d, h, into[prefix + "weight"], into.get(prefix + "bias"), accumulate)
+                affine.gradients(d, h, into[i], accumulate)
             if i == self._first and inputs is None:
-                return None
-            target = inputs if i == 0 else None
-            d = _transposed(weight, d, h.ndim, workspace, i, target)
-            if target is not None:
-                return target
+                return
+            if i == 0:
+                affine.transposed(d, h.ndim, inputs, beta=1)
+                return
+            d = affine.transposed(d, h.ndim, workspace.take((i, "d"), h.shape, d), beta=0)
         assert inputs is not None
-        return inputs.add_(d)
+        inputs.add_(d)
+
+
+class Affine:
+    """One linear layer under one set of weights or several: its products, and views of the weights made once."""
+
+    __slots__ = ("bias", "column", "flat", "flat_column", "flat_t", "weight")
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight, self.bias = weight, bias
+        self.flat = weight if weight.ndim == 2 else weight.flatten(0, 1) if weight.is_contiguous() else None
+        """All draws' rows as one matrix. None where they lie apart in memory (parts of several flat vectors)."""
+        self.flat_t = None if self.flat is None else self.flat.T
+        self.column = None if bias is None else bias.unsqueeze(-1)
+        self.flat_column = None if self.column is None or self.flat is None else self.column.view(-1, 1)
+
+    def shape(self, h: Tensor) -> tuple[int, ...]:
+        return (*self.weight.shape[:-1], h.shape[-1])
+
+    def __call__(self, h: Tensor, out: Tensor) -> Tensor:
+        """weight h + bias for every draw."""
+        if self.flat is not None and h.ndim == 2:  # one product, of all draws at once where they share the input
+            whole = out if out.ndim == 2 else out.flatten(0, 1)
+            if self.flat_column is None:
+                torch.mm(self.flat, h, out=whole)
+            else:
+                torch.addmm(self.flat_column, self.flat, h, out=whole)
+            return out
+        h = h if h.ndim == 3 else h.expand(len(self.weight), *h.shape)
+        if self.column is None:
+            return torch.bmm(self.weight, h, out=out)
+        return torch.baddbmm(self.column, self.weight, h, out=out)
+
+    def transposed(self, d: Tensor, ndim: int, out: Any, beta: int) -> Tensor:
+        """beta out + weight' d; where the input (of `ndim` axes) was shared by all draws, summed over them."""
+        if self.flat_t is not None and ndim == 2:
+            return torch.addmm(out, self.flat_t, d if d.ndim == 2 else d.flatten(0, 1), beta=beta, out=out)
+        if ndim == 2:
+            sums = torch.bmm(self.weight.mT, d).sum(0)
+            return out.add_(sums) if beta else out.copy_(sums)
+        return torch.baddbmm(out, self.weight.mT, d, beta=beta, out=out)
+
+    def gradients(self, d: Tensor, h: Tensor, into: Affine | None, accumulate: bool) -> None:
+        """d h' and the sum of d over points, into the weight and bias of `into`."""
+        assert into is not None
+        weight = into.weight
+        if d.ndim == 2:
+            torch.addmm(weight, d, h.T, beta=int(accumulate), out=weight)
+        else:
+            h = h if h.ndim == 3 else h.expand(len(d), *h.shape)
+            torch.baddbmm(weight, d, h.mT, beta=int(accumulate), out=weight)
+        if into.bias is not None:
+            if accumulate:
+                into.bias.add_(d.sum(-1))
+            else:
+                torch.sum(d, -1, out=into.bias)
 
 
 def _in_place(layer: nn.Module) -> bool:
     negative = isinstance(layer, nn.LeakyReLU) and layer.negative_slope < 0  # the output's sign is not the input's then
     return type(layer) in _FROM_OUTPUT and not negative
-
-
-def _affine(weight: Tensor, bias: Tensor | None, h: Tensor, workspace: Workspace, key: int) -> Tensor:
-    """weight h + bias for every draw."""
-    out = workspace.take(("h", key), (*weight.shape[:-1], h.shape[-1]), h)
-    if weight.ndim == 2 or h.ndim == 2:  # one product, of all draws at once where they share the input
-        flat, whole = weight.flatten(0, -2), out.flatten(0, -2)
-        if bias is None:
-            torch.mm(flat, h, out=whole)
-        else:
-            torch.addmm(bias.reshape(-1, 1), flat, h, out=whole)
-    elif bias is None:
-        torch.bmm(weight, h, out=out)
-    else:
-        torch.baddbmm(bias.unsqueeze(-1), weight, h, out=out)
-    return out
-
-
-def _transposed(weight: Tensor, d: Tensor, ndim: int, workspace: Workspace, key: int, into: Tensor | None) -> Tensor:
-    """weight' d, added to `into` if given; where the input (of `ndim` axes) was shared by all draws, summed over them."""
-    points = d.shape[-1]
-    if weight.ndim == 2 or ndim == 2:
-        flat, whole = weight.flatten(0, -2).mT, d.flatten(0, -2)
-        if into is not None:
-            return into.addmm_(flat, whole)
-        return torch.mm(flat, whole, out=workspace.take(("d", key), (weight.shape[-1], points), d))
-    if into is not None:
-        return into.baddbmm_(weight.mT, d)
-    return torch.bmm(weight.mT, d, out=workspace.take(("d", key), (len(weight), weight.shape[-1], points), d))
-
-
-def _weight_gradients(d: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, accumulate: bool) -> None:
-    """d h' and the sum of d over points, into `weight` and `bias`."""
-    if d.ndim == 2:
-        torch.addmm(weight, d, h.mT, out=weight) if accumulate else torch.mm(d, h.mT, out=weight)
-    else:
-        h = h if h.ndim == 3 else h.expand(len(d), *h.shape)
-        torch.baddbmm(weight, d, h.mT, out=weight) if accumulate else torch.bmm(d, h.mT, out=weight)
-    if bias is not None:
-        bias.add_(d.sum(-1)) if accumulate else torch.sum(d, -1, out=bias)

@@ -55,11 +55,12 @@ class WeightChunk:
         if stack is None or not stack.takes(x[0] if per_draw else x):
             return autograd_vjp(self, x, per_draw)
         axis = int(per_draw)  # of the points
-        outputs, kept = stack.forward(self.weights, feature_major(x, axis), self.workspace)
+        bound = stack.bind(self.weights)
+        outputs, kept = stack.forward(bound, feature_major(x, axis), self.workspace)
 
         def pullback(slope: Tensor, into: Tensor) -> None:
             total = feature_major(into, axis)
-            stack.backward(self.weights, kept, slope.mT, self.workspace, inputs=total)
+            stack.backward(bound, kept, slope.mT, self.workspace, inputs=total)
             if total.data_ptr() != into.data_ptr():  # `into` is laid out otherwise
                 major = into.movedim(axis, -1)
                 major.copy_(total.view(major.shape))

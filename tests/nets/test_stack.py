@@ -63,14 +63,14 @@ def test_outputs_and_gradients_are_those_of_autograd(name, draws, points):
     net, stack, weights, x = case(name, draws, points)
     workspace = Workspace()
     before = x.clone()
-    raw, kept = stack.forward(weights, feature_major(x), workspace)
+    raw, kept = stack.forward(stack.bind(weights), feature_major(x), workspace)
     outputs = raw.mT.clone()
     slope = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).double()
     expected, weight_gradients, input_gradient = by_autograd(net, weights, x, slope)
     torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
     into = {name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()}
     inputs = torch.ones_like(feature_major(x))
-    stack.backward(weights, kept, slope.mT.clone(), workspace, into, inputs=inputs)
+    stack.backward(stack.bind(weights), kept, slope.mT.clone(), workspace, stack.bind(into), inputs=inputs)
     for key, gradient in into.items():
         torch.testing.assert_close(gradient, weight_gradients[key], rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(inputs - 1, feature_major(input_gradient), rtol=1e-11, atol=1e-12)
@@ -81,12 +81,12 @@ def test_outputs_and_gradients_are_those_of_autograd(name, draws, points):
 def test_weight_gradients_alone_and_accumulated(name):
     net, stack, weights, x = case(name)
     workspace = Workspace()
-    slope = torch.randn(3, 6, stack.forward(weights, feature_major(x), workspace)[0].shape[1]).double()
+    slope = torch.randn(3, 6, stack.forward(stack.bind(weights), feature_major(x), workspace)[0].shape[1]).double()
     _, expected, _ = by_autograd(net, weights, x, slope)
     into = {name: torch.empty_like(tensor) for name, tensor in weights.items()}
     for part in (slice(0, 4), slice(4, 6)):  # the second chunk is smaller: memory is taken again
-        _, kept = stack.forward(weights, feature_major(x)[:, part], workspace)
-        assert stack.backward(weights, kept, slope[:, part].mT.clone(), workspace, into, part.start > 0) is None
+        _, kept = stack.forward(stack.bind(weights), feature_major(x)[:, part], workspace)
+        stack.backward(stack.bind(weights), kept, slope[:, part].mT.clone(), workspace, stack.bind(into), part.start > 0)
     for key, gradient in into.items():
         torch.testing.assert_close(gradient, expected[key], rtol=1e-11, atol=1e-12)
 
@@ -96,12 +96,12 @@ def test_inputs_of_each_draws_own(name):
     net, stack, weights, _ = case(name)
     x = torch.stack([case(name, seed=seed)[3] for seed in (4, 5, 6)])
     workspace = Workspace()
-    raw, kept = stack.forward(weights, feature_major(x, 1), workspace)
+    raw, kept = stack.forward(stack.bind(weights), feature_major(x, 1), workspace)
     slope = torch.randn(raw.mT.shape, generator=torch.Generator().manual_seed(1)).double()
     expected, _, input_gradient = by_autograd(net, weights, x, slope, per_draw=True)
     torch.testing.assert_close(raw.mT, expected, rtol=1e-12, atol=1e-12)
     inputs = torch.zeros_like(feature_major(x, 1))
-    stack.backward(weights, kept, slope.mT.clone(), workspace, inputs=inputs)
+    stack.backward(stack.bind(weights), kept, slope.mT.clone(), workspace, inputs=inputs)
     torch.testing.assert_close(inputs, feature_major(input_gradient, 1), rtol=1e-11, atol=1e-12)
 
 
@@ -118,9 +118,9 @@ def test_weights_that_are_slices_of_one_flat_vector():
         for (name, tensor), piece in zip(weights.items(), gradient.split(sizes, 1), strict=True)
     }
     workspace = Workspace()
-    _, kept = stack.forward(views, feature_major(x), workspace)
+    _, kept = stack.forward(stack.bind(views), feature_major(x), workspace)
     slope = torch.randn(3, 6, 3).double()
-    stack.backward(views, kept, slope.mT.clone(), workspace, into)
+    stack.backward(stack.bind(views), kept, slope.mT.clone(), workspace, stack.bind(into))
     expected = by_autograd(net, weights, x, slope)[1]
     torch.testing.assert_close(gradient, torch.cat([expected[n].flatten(1) for n in weights], 1), rtol=1e-11, atol=1e-12)
 
