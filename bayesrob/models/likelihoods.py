@@ -30,8 +30,8 @@ class Likelihood(abc.ABC):
         """Sum of `log_prob` over the batch, float64 `[*draws]`: a sum over 60,000 points keeps its energy differences."""
 
     @abc.abstractmethod
-    def encode(self, y: Tensor, outputs: Tensor) -> Tensor:
-        """Labels in the form that `score` wants, made once for many calls; `outputs` `[*draws, batch, out]` say its size."""
+    def encode(self, y: Tensor, out_features: int, like: Tensor) -> Tensor:
+        """Labels `[batch, out]` in the form that `score` wants, made once for many calls; `like` says dtype and device."""
 
     @abc.abstractmethod
     def score(self, outputs: Tensor, code: Tensor) -> Tensor:
@@ -84,9 +84,9 @@ class Categorical(Likelihood):
         index = y.unsqueeze(-1).expand(*outputs.shape[:-1], 1)
         return log_softmax(outputs).gather(-1, index).sum((-2, -1), dtype=torch.float64)
 
-    def encode(self, y: Tensor, outputs: Tensor) -> Tensor:
-        # Laid out in memory as the outputs are.
-        return torch.zeros_like(outputs[(0,) * (outputs.ndim - 2)]).scatter_(-1, y.unsqueeze(-1), 1.0)
+    def encode(self, y: Tensor, out_features: int, like: Tensor) -> Tensor:
+        # Class by class in memory, as the outputs of `nets.Stack` are.
+        return like.new_zeros(out_features, len(y)).scatter_(0, y.unsqueeze(0), 1.0).mT
 
     def score(self, outputs: Tensor, code: Tensor) -> Tensor:
         return categorical_score(outputs, code)
@@ -133,8 +133,8 @@ class Normal(Likelihood):
     def total(self, outputs: Tensor, y: Tensor) -> Tensor:
         return self.log_prob(outputs, y).sum(-1, dtype=torch.float64)
 
-    def encode(self, y: Tensor, outputs: Tensor) -> Tensor:
-        return y.to(outputs)
+    def encode(self, y: Tensor, out_features: int, like: Tensor) -> Tensor:
+        return y.to(like)
 
     def score(self, outputs: Tensor, code: Tensor) -> Tensor:
         return (code - outputs) / self.noise_scale**2

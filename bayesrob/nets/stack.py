@@ -8,7 +8,7 @@ run along contiguous points (2 classes, 2,000 points: 5 microseconds instead of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,6 +73,7 @@ class Stack:
         self._layers = [(prefix, layer) for prefix, layer in steps if not isinstance(layer, nn.Flatten | nn.Identity)]
         kinds = [type(layer) for _, layer in steps]
         self._flattens = nn.Flatten in kinds[: kinds.index(nn.Linear)]
+        self.out_features = next(layer.out_features for _, layer in reversed(steps) if isinstance(layer, nn.Linear))
         self._first = [type(layer) for _, layer in self._layers].index(nn.Linear)
 
     @classmethod

@@ -74,7 +74,7 @@ class ExpectedLoss(DrawMean):
         return -likelihood.log_prob(outputs, y)
 
     def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
-        return likelihood.score(outputs, likelihood.encode(y, outputs)).neg_()
+        return likelihood.score(outputs, likelihood.encode(y, outputs.shape[-1], outputs)).neg_()
 
 
 class DoubleSoftmaxPerDraw(DrawMean):
