@@ -8,38 +8,55 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["HandHMC", "hand_pgd"]
+__all__ = ["HandHMC", "HandNetwork", "hand_pgd", "leaky_relu_backward"]
 
 leaky_relu_backward = torch.ops.aten.leaky_relu_backward
 
 
-class HandHMC:
-    """HMC of a leaky-ReLU network with N(0, 1) priors: forward, backward and leapfrog without autograd."""
+class HandNetwork:
+    """A leaky-ReLU network over one flat weight vector: forward and backward without autograd."""
 
-    def __init__(self, sizes: Sequence[int], x: Tensor, y: Tensor):
+    def __init__(self, sizes: Sequence[int]):
         self.shapes = [shape for a, b in itertools.pairwise(sizes) for shape in ((b, a), (b,))]
         self.sizes = [torch.Size(shape).numel() for shape in self.shapes]
-        self.x, self.target = x, torch.nn.functional.one_hot(y, sizes[-1]).to(x)
 
-    def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        p = [piece.view(shape) for piece, shape in zip(theta.split(self.sizes), self.shapes, strict=True)]
+    def pieces(self, theta: Tensor) -> list[Tensor]:
+        """W_1, b_1, W_2, ... as views."""
+        return [piece.view(shape) for piece, shape in zip(theta.split(self.sizes), self.shapes, strict=True)]
+
+    def gradient(self, theta: Tensor, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The log likelihood of all points and its gradient; `target` is one-hot."""
+        p = self.pieces(theta)
         layers = len(p) // 2
-        h, kept = self.x, [self.x]
+        h, kept = x, [x]
         for i in range(layers):
             h = torch.addmm(p[2 * i + 1], h, p[2 * i].T)
             if i < layers - 1:
                 h = torch.nn.functional.leaky_relu_(h)
                 kept.append(h)
         log_p = h.log_softmax(1)
-        value = (log_p * self.target).sum()
-        d = self.target - log_p.exp_()
+        value = (log_p * target).sum()
+        d = target - log_p.exp_()
         gradient = torch.empty_like(theta)
-        g = [piece.view(shape) for piece, shape in zip(gradient.split(self.sizes), self.shapes, strict=True)]
+        g = self.pieces(gradient)
         for i in reversed(range(layers)):
             torch.mm(d.T, kept[i], out=g[2 * i])
             torch.sum(d, 0, out=g[2 * i + 1])
             if i:
                 d = leaky_relu_backward(d @ p[2 * i], kept[i], 0.01, True)
+        return value, gradient
+
+
+class HandHMC:
+    """HMC of that network with N(0, 1) priors: leapfrog on `HandNetwork`'s gradient."""
+
+    def __init__(self, sizes: Sequence[int], x: Tensor, y: Tensor):
+        self.net = HandNetwork(sizes)
+        self.x, self.target = x, torch.nn.functional.one_hot(y, sizes[-1]).to(x)
+
+    def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The log likelihood, and the gradient of the log joint."""
+        value, gradient = self.net.gradient(theta, self.x, self.target)
         return value, gradient.sub_(theta)
 
     @torch.no_grad()

@@ -1,59 +1,75 @@
-"""HMC: milliseconds per gradient of a whole `fit`, beside a hand-written leapfrog and Pyro's kernel, in one run.
+"""HMC: milliseconds per gradient, and whole fits, beside a hand-written leapfrog and the peers' kernels.
 
-python benchmarks/hmc.py [--runs 5] [--pyro]
+python benchmarks/hmc.py [--runs 5] [--no-peers] [--fit-samples 500] [--fit-samples-large 20] [--smoke]
 """
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+import itertools
 
-import pyro
-import torch
 from by_hand import HandHMC
-from pyro.infer import HMC as PyroHMC
-from pyro.infer import MCMC
-from timing import alternate, header, table
+from problems import dataset_and_model, fast_route, name_of
+from timing import Ways, alternate, header, options, table
 
 import bayesrob as br
 
 STEPS, STEP = 10, 1e-4
-CASES = (((2, 32, 32, 2), 2000, 40), ((2, 128, 128, 2), 5000, 10), ((784, 512, 512, 10), 5000, 2))
+# Sizes, points, samples: enough gradients that the first one, which is not counted, does not count.
+CASES = (((2, 32, 32, 2), 2000, 300), ((2, 128, 128, 2), 5000, 60), ((784, 512, 512, 10), 5000, 10))
+SMOKE = (((2, 8, 8, 2), 50, 5), ((20, 128, 128, 10), 50, 3))
+LARGE = 10**9
+"""Multiplications of one pass from which on a whole fit of 500 samples takes minutes for each way."""
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--runs", type=int, default=5)
-    arguments.add_argument("--pyro", action="store_true", help="also Pyro's HMC kernel on the same model")
-    options = arguments.parse_args()
-    print(header(), "\n")
-    for sizes, num_data, samples in CASES:
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(num_data, sizes[0], generator=generator)
-        y = torch.randint(sizes[-1], (num_data,), generator=generator)
-        dataset = br.data.from_arrays(x, y, x[:10], y[:10], num_classes=sizes[-1])
-        bnn = br.models.BayesianNetwork(br.nets.mlp(sizes[0], sizes[1:-1], sizes[-1], activation="leaky_relu"))
-        hmc = br.inference.HMC(num_samples=samples, warmup=0, step_size=STEP, num_steps=STEPS, num_chains=1)
+    number = {"type": int, "metavar": "N"}
+    settings = options(__doc__, fit_samples={**number, "default": 500}, fit_samples_large={**number, "default": 20})
+    print(header())
+    for sizes, num_points, samples in SMOKE if settings.smoke else CASES:
+        dataset, bnn = dataset_and_model(sizes, num_points)
+        x, y = dataset.x_train, dataset.y_train
         hand = HandHMC(sizes, x, y)
         theta = bnn.flatten(dict(bnn.net.named_parameters())).detach()
-        check = br.models.LogJoint(bnn, x, y).gradient(theta)[1]
-        assert torch.allclose(hand.gradient(theta)[1], check, rtol=1e-3, atol=1e-3 * float(check.abs().max()))
+        reference = br.models.LogJoint(bnn, x, y).gradient(theta)[1]
+        error = float((hand.gradient(theta)[1] - reference).abs().max() / reference.abs().max())
+        assert error < 1e-3, f"the hand-written gradient differs by {error}"
+        title = f"{name_of(sizes)}, {num_points:,} points, {STEPS} leapfrog steps"
 
-        def with_pyro(bnn=bnn, x=x, y=y, samples=samples) -> None:
-            settings: dict[str, Any] = {"step_size": STEP}  # Pyro annotates it as an int
-            kernel = PyroHMC(bnn, **settings, num_steps=STEPS, adapt_step_size=False, adapt_mass_matrix=False)
-            pyro.clear_param_store()
-            MCMC(kernel, num_samples=samples, warmup_steps=0, disable_progbar=True).run(x, y)
+        def fit(samples: int, bnn=bnn, dataset=dataset) -> object:
+            hmc = br.inference.HMC(num_samples=samples, warmup=0, step_size=STEP, num_steps=STEPS, num_chains=1)
+            return hmc.fit(bnn, dataset)
 
-        ways = {
-            "by hand": lambda hand=hand, theta=theta, samples=samples: hand.run(theta, samples, STEPS, STEP),
-            "bayesrob": lambda hmc=hmc, bnn=bnn, dataset=dataset: hmc.fit(bnn, dataset),
-        }
-        if options.pyro:
-            ways["Pyro HMC(model)"] = with_pyro
-        seconds = alternate(ways, options.runs)
-        title = f"HMC, {'-'.join(map(str, sizes))}, {num_data} points, {STEPS} leapfrog steps"
-        print(table(title, seconds, samples * STEPS, "ms per gradient", "by hand"), flush=True)
+        def by_hand_fast(samples=samples, hand=hand, theta=theta, bnn=bnn) -> object:
+            found = fast_route(bnn.net)
+            assert found is not None
+            with found[1]:
+                return hand.run(theta, samples, STEPS, STEP)
+
+        ways = Ways(settings.peers)
+        ways.add("by hand", lambda hand=hand, theta=theta, samples=samples: hand.run(theta, samples, STEPS, STEP))
+        if found := fast_route(bnn.net):
+            ways.add(f"by hand, fast route ({found[0]})", by_hand_fast)
+        ways.add("bayesrob", lambda fit=fit, samples=samples: fit(samples))
+        job = (bnn, x, y, samples, STEPS, STEP, reference)
+        ways.peer("Pyro HMC(model)", "with_pyro", "hmc", *job)
+        ways.peer("Pyro HMC(flat potential)", "with_pyro", "hmc", *job, flat=True)
+        ways.peer("NumPyro HMC kernel, compiled", "with_numpyro", "hmc_kernel", *job)
+        ways.peer("BlackJAX HMC kernel, compiled", "with_blackjax", "hmc", *job)
+        ways.peer("posteriors BAOA (Langevin; it has no HMC)", "with_posteriors", "langevin", *job)
+        seconds = alternate(ways, settings.runs)
+        print(table(f"HMC, {title}", seconds, samples * STEPS, "ms per gradient", ways), flush=True)
+
+        multiplications = num_points * sum(a * b for a, b in itertools.pairwise(sizes))
+        samples = settings.fit_samples if multiplications < LARGE else settings.fit_samples_large
+        samples = 5 if settings.smoke else samples
+        ways = Ways(settings.peers)
+        ways.add("bayesrob", lambda fit=fit, samples=samples: fit(samples))
+        job = (bnn, x, y, samples, STEPS, STEP, reference)
+        ways.peer("NumPyro MCMC.run(model), compilation included", "with_numpyro", "hmc_fit", *job)
+        ways.peer("NumPyro MCMC.run(potential), compilation included", "with_numpyro", "hmc_fit", *job, flat=True)
+        if settings.peers:
+            seconds = alternate(ways, settings.runs)
+            print(table(f"Whole fit of {samples} samples, {title}", seconds, unit="s", ways=ways), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,13 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesrob import rng
+from bayesrob.inference.elbo import Estimator, Noise, WithGradient
 from bayesrob.models import BayesianNetwork
 from bayesrob.predictive import GaussianDraws, LowRankGaussianDraws, Predictive
+from bayesrob.types import Batch, Labels
 
 __all__ = ["Guide", "LowRank", "MeanField", "Mirrored", "kl_divergence", "low_rank_kl_divergence"]
-
-Noise = Callable[[torch.Size], Tensor]
-"""Draws standard normals of a shape."""
 
 
 class Mirrored:
@@ -53,12 +51,8 @@ class Guide(abc.ABC):
         """What the optimizer moves."""
 
     @abc.abstractmethod
-    def centre(self) -> Float[Tensor, " weight"]:
-        """Means of the weights given what is drawn once for the whole step."""
-
-    @abc.abstractmethod
-    def kl_divergence(self) -> Float[Tensor, ""]:
-        """KL(q || prior) in closed form, a float64 scalar."""
+    def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
+        """-ELBO / num_data on a mini-batch, by one draw; a float64 scalar, differentiable in `parameters`."""
 
     @abc.abstractmethod
     def predictive(self, **common: Any) -> Predictive:
@@ -72,15 +66,20 @@ class Guide(abc.ABC):
 class MeanField(Guide):
     """q(w) = N(loc, diag(scale^2)) (Graves 2011; Blundell et al. 2015)."""
 
+    def __init__(self, model: BayesianNetwork, loc: Float[Tensor, " weight"], log_scale: Float[Tensor, " weight"]) -> None:
+        super().__init__(model, loc, log_scale)
+        self._divergence = Divergence(model.prior_scales)
+
     @property
     def parameters(self) -> list[Tensor]:
         return [self.loc, self.log_scale]
 
-    def centre(self) -> Float[Tensor, " weight"]:
-        return self.loc
+    def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
+        def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            value, by_loc, by_log_scale = estimator.value_and_gradients(loc, log_scale, x, y)
+            return value + self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, 1 / num_data), by_loc, by_log_scale
 
-    def kl_divergence(self) -> Float[Tensor, ""]:
-        return kl_divergence(self.loc, self.log_scale, self.model.prior_scales)
+        return WithGradient.apply(compute, self.loc, self.log_scale)
 
     def predictive(self, **common: Any) -> GaussianDraws:
         return GaussianDraws(self.model.net, **self._parts(), **common)
@@ -129,23 +128,52 @@ class LowRank(Guide):
     def parameters(self) -> list[Tensor]:
         return [self.loc, self.log_scale, self.factor]
 
-    def centre(self) -> Float[Tensor, " weight"]:
-        z = self._normal(self.factor.shape[:1])
-        return torch.addcmul(self.loc, z @ self.factor, self.unit)
+    def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
+        centre = torch.addcmul(self.loc, self._normal(self.factor.shape[:1]) @ self.factor, self.unit)
+        scales = self.model.prior_scales
+        divergence = low_rank_kl_divergence(self.loc, self.log_scale, self.factor, self.unit, scales)
 
-    def kl_divergence(self) -> Float[Tensor, ""]:
-        return low_rank_kl_divergence(self.loc, self.log_scale, self.factor, self.unit, self.model.prior_scales)
+        def compute(centre: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return estimator.value_and_gradients(centre, log_scale, x, y)
+
+        value = WithGradient.apply(compute, centre, self.log_scale)
+        return value + divergence / num_data
 
     def predictive(self, **common: Any) -> LowRankGaussianDraws:
         factor = self.model.unflatten(self.factor.detach() * self.unit)
         return LowRankGaussianDraws(self.model.net, **self._parts(), factor=factor, **common)
 
 
+class Divergence:
+    """KL(N(loc, scale^2) || N(0, prior_scale^2)), summed over independent weights, with its gradient in closed form."""
+
+    def __init__(self, prior_scales: Float[Tensor, " weight"]):
+        self._precision = prior_scales.square().reciprocal()
+        self._constant = float(prior_scales.log().sum(dtype=torch.float64)) - 0.5 * len(prior_scales)
+
+    def __call__(self, loc: Float[Tensor, " weight"], log_scale: Float[Tensor, " weight"]) -> Float[Tensor, ""]:
+        """A float64 scalar, differentiable."""
+
+        def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            by_loc, by_log_scale = torch.zeros_like(loc), torch.zeros_like(loc)
+            return self.add_to(by_loc, by_log_scale, loc, log_scale, 1.0), by_loc, by_log_scale
+
+        return WithGradient.apply(compute, loc, log_scale)
+
+    def add_to(self, by_loc: Tensor, by_log_scale: Tensor, loc: Tensor, log_scale: Tensor, weight: float) -> Tensor:
+        """`weight` times the divergence; its derivatives are added to `by_loc` and `by_log_scale`."""
+        standard = loc * self._precision
+        by_loc.add_(standard, alpha=weight)
+        ratio = (2 * log_scale).exp_().mul_(self._precision)  # of variances
+        by_log_scale.add_(ratio, alpha=weight).sub_(weight)
+        # Of each weight first what is of one size, then sums in float64.
+        each = ratio.addcmul_(standard, loc).mul_(0.5).sub_(log_scale)
+        return weight * (each.sum(dtype=torch.float64) + self._constant)
+
+
 def kl_divergence(loc: Tensor, log_scale: Tensor, prior_scales: Tensor) -> Float[Tensor, ""]:
     """KL(N(loc, scale^2) || N(0, prior_scale^2)), summed over independent weights, a float64 scalar."""
-    log_ratio = log_scale - prior_scales.log()
-    per_weight = 0.5 * ((2 * log_ratio).exp() + (loc / prior_scales).square() - 1) - log_ratio
-    return per_weight.sum(dtype=torch.float64)
+    return Divergence(prior_scales)(loc, log_scale)
 
 
 def low_rank_kl_divergence(

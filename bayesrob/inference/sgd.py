@@ -67,7 +67,7 @@ class SGD(Inference):
             return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
 
         kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
-        optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(

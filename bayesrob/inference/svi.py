@@ -13,16 +13,15 @@ from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import Inference, require, require_bayesian
+from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import LowRank, MeanField, Mirrored
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.inference.sgd import check_training
 from bayesrob.models import Likelihood
-from bayesrob.nets import initialise, sequence
-from bayesrob.nets.forward import Step
+from bayesrob.nets import Stack, initialise
 from bayesrob.predictive import Predictive
-from bayesrob.types import Batch, Weights
 
-__all__ = ["SVI", "local_outputs"]
+__all__ = ["SVI"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +93,9 @@ class SVI(Inference):
         self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
     ) -> tuple[Predictive, list[str], dict[str, Any]]:
         bnn = require_bayesian("SVI", model)
-        steps = sequence(bnn.net)
-        if self.estimator == "local" and steps is None:
+        stack = Stack.of(bnn.net)
+        stack = stack if stack is not None and stack.takes(dataset.x_train) else None
+        if self.estimator == "local" and stack is None:
             raise InputError(
                 "estimator='local' with a network that is not a stack of linear layers.",
                 "Only their activations have a known normal distribution.",
@@ -106,7 +106,6 @@ class SVI(Inference):
         start = {name: torch.full_like(p, _initial_scale(self.initial_scale, p)) for name, p in net.named_parameters()}
         log_scale = bnn.flatten(start).log()
         x, y = dataset.training(like=loc)
-        estimator = self.estimator or ("shared_draw" if steps is None else "local")
         noise = rng.generator(seed, "svi", "noise")
 
         def normal(shape: torch.Size) -> Tensor:
@@ -116,19 +115,15 @@ class SVI(Inference):
             guide = MeanField(bnn, loc, log_scale)
         else:
             guide = LowRank(bnn, loc, log_scale, bnn.flatten(start) / self.initial_scale, self.rank, seed, normal)
-        shared = Mirrored(normal)
+        if stack is None or self.estimator == "shared_draw":
+            name, estimator = "shared_draw", SharedDraw(bnn, x, Mirrored(normal))
+        else:
+            name, estimator = "local", LocalReparameterisation(bnn, stack, normal)
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
-            centre, scale = guide.centre(), guide.log_scale.exp()
-            if estimator == "local":
-                assert steps is not None
-                outputs = local_outputs(steps, bnn.unflatten(centre), bnn.unflatten(scale), x_batch, normal)
-            else:
-                outputs = bnn.outputs(torch.addcmul(centre, scale, shared(centre.shape)), x_batch)
-            nll = -likelihood.total(outputs, y_batch) / len(x_batch)
-            return nll + guide.kl_divergence() / len(x)
+            return guide.loss(estimator, x_batch, y_batch, len(x))
 
-        optimizer = torch.optim.Adam(guide.parameters, lr=self.lr, betas=(0.9, 0.99))
+        optimizer = torch.optim.Adam(guide.parameters, lr=self.lr, betas=(0.9, 0.99), fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
         run = minimise(
             loss,
@@ -144,26 +139,7 @@ class SVI(Inference):
         )
         predictive = guide.predictive(num_draws=self.num_draws, seed=seed, **self._common(likelihood, dataset))
         # The loss is -ELBO / N.
-        return predictive, run.notes("SVI"), {"losses": run.losses, "steps": run.steps, "estimator": estimator}
-
-
-def local_outputs(steps: list[Step], loc: Weights, scale: Weights, x: Batch, normal: Any) -> Tensor:
-    """Outputs under independent weight draws for every point: each linear layer's activations are drawn directly.
-
-    With inputs h, pre-activations are N(h loc' + b_loc, h^2 scale^2' + b_scale^2), independent over units and points
-    (Kingma, Salimans & Welling 2015, equation 6). `normal(shape)` draws standard normals.
-    """
-    for prefix, layer in steps:
-        if not isinstance(layer, nn.Linear):
-            x = layer(x)
-            continue
-        weight, bias = prefix + "weight", prefix + "bias"
-        b_loc, b_var = (None, None) if layer.bias is None else (loc[bias], scale[bias].square())
-        mean = nn.functional.linear(x, loc[weight], b_loc)
-        variance = nn.functional.linear(x.square(), scale[weight].square(), b_var)
-        # All-zero inputs without a bias have no variance, where the square root has no derivative.
-        x = torch.addcmul(mean, variance.clamp(min=1e-30).sqrt(), normal(mean.shape))
-    return x
+        return predictive, run.notes("SVI"), {"losses": run.losses, "steps": run.steps, "estimator": name}
 
 
 def _initial_scale(relative: float, parameter: Tensor) -> float:

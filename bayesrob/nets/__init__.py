@@ -4,14 +4,16 @@ from bayesrob.nets.cnn import cnn
 from bayesrob.nets.forward import draws_forward, forward, sequence
 from bayesrob.nets.mlp import mlp
 from bayesrob.nets.spec import ARCHITECTURES, build, initialise, spec_of
-from bayesrob.nets.stack import Stack, Workspace, feature_major
+from bayesrob.nets.stack import Affine, Stack, Workspace, activate, feature_major, through_activation
 
 ARCHITECTURES.update(mlp=mlp, cnn=cnn)
 
 __all__ = [
     "ARCHITECTURES",
+    "Affine",
     "Stack",
     "Workspace",
+    "activate",
     "build",
     "cnn",
     "draws_forward",
@@ -21,4 +23,5 @@ __all__ = [
     "mlp",
     "sequence",
     "spec_of",
+    "through_activation",
 ]

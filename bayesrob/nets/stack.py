@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bayesrob.nets.forward import Step, sequence
 from bayesrob.types import Weights
 
-__all__ = ["Stack", "Workspace", "feature_major"]
+__all__ = ["Affine", "Stack", "Workspace", "activate", "feature_major", "through_activation"]
 
 _aten: Any = torch.ops.aten
 
@@ -70,11 +70,13 @@ class Stack:
     """The layers of a network whose gradients are written out; `Stack.of(net)` is None for any other network."""
 
     def __init__(self, steps: list[Step]):
-        self._layers = [(prefix, layer) for prefix, layer in steps if not isinstance(layer, nn.Flatten | nn.Identity)]
+        self.layers: list[Step] = [
+            (prefix, layer) for prefix, layer in steps if not isinstance(layer, nn.Flatten | nn.Identity)
+        ]
         kinds = [type(layer) for _, layer in steps]
         self._flattens = nn.Flatten in kinds[: kinds.index(nn.Linear)]
         self.out_features = next(layer.out_features for _, layer in reversed(steps) if isinstance(layer, nn.Linear))
-        self._first = [type(layer) for _, layer in self._layers].index(nn.Linear)
+        self._first = [type(layer) for _, layer in self.layers].index(nn.Linear)
 
     @classmethod
     def of(cls, net: nn.Module) -> Stack | None:
@@ -92,7 +94,7 @@ class Stack:
         """
         return [
             Affine(weights[prefix + "weight"], weights.get(prefix + "bias")) if isinstance(layer, nn.Linear) else None
-            for prefix, layer in self._layers
+            for prefix, layer in self.layers
         ]
 
     def forward(self, bound: list[Affine | None], x: Tensor, workspace: Workspace) -> tuple[Tensor, list[Any]]:
@@ -102,19 +104,13 @@ class Stack:
         """
         kept: list[Any] = []
         h, fresh = x, False
-        for i, (affine, (_, layer)) in enumerate(zip(bound, self._layers, strict=True)):
+        for i, (affine, (_, layer)) in enumerate(zip(bound, self.layers, strict=True)):
             if affine is not None:
                 kept.append(h)
                 h = affine(h, workspace.take((i, "h"), affine.shape(h), h))
-            elif fresh and _in_place(layer):
-                h = _FROM_OUTPUT[type(layer)][0](layer, h)
-                kept.append(h)
             else:
-                with torch.enable_grad():
-                    before = h.detach().requires_grad_()
-                    after = layer(before.clone() if getattr(layer, "inplace", False) else before)
-                kept.append((before, after))
-                h = after.detach()
+                h, keep = activate(layer, h, fresh)
+                kept.append(keep)
             fresh = affine is not None
         return h, kept
 
@@ -137,14 +133,10 @@ class Stack:
                 each draw's own `[draw, feature, point]`. None: they are not computed.
         """
         d = slope
-        for i in reversed(range(len(self._layers))):
+        for i in reversed(range(len(self.layers))):
             affine, h = bound[i], kept[i]
             if affine is None:
-                if isinstance(h, tuple):
-                    (d,) = torch.autograd.grad(h[1], h[0], d)
-                else:
-                    layer = self._layers[i][1]
-                    _FROM_OUTPUT[type(layer)][1](layer, d, h)
+                d = through_activation(self.layers[i][1], h, d)
                 continue
             if into is not None:
                 affine.gradients(d, h, into[i], accumulate)
@@ -213,6 +205,20 @@ class Affine:
                 torch.sum(d, -1, out=into.bias)
 
 
-def _in_place(layer: nn.Module) -> bool:
+def activate(layer: nn.Module, h: Tensor, fresh: bool) -> tuple[Tensor, Any]:
+    """`layer(h)` and what `through_activation` needs; in place if it can be and `h` is `fresh`: nobody else's."""
     negative = isinstance(layer, nn.LeakyReLU) and layer.negative_slope < 0  # the output's sign is not the input's then
-    return type(layer) in _FROM_OUTPUT and not negative
+    if fresh and type(layer) in _FROM_OUTPUT and not negative:
+        h = _FROM_OUTPUT[type(layer)][0](layer, h)
+        return h, h
+    with torch.enable_grad():
+        before = h.detach().requires_grad_()
+        after = layer(before.clone() if getattr(layer, "inplace", False) else before)
+    return after.detach(), (before, after)
+
+
+def through_activation(layer: nn.Module, kept: Any, d: Tensor) -> Tensor:
+    """`d` (overwritten) times the layer's derivative."""
+    if isinstance(kept, tuple):
+        return torch.autograd.grad(kept[1], kept[0], d)[0]
+    return _FROM_OUTPUT[type(layer)][1](layer, d, kept)

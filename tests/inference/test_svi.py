@@ -12,9 +12,9 @@ from pyro.infer import TraceMeanField_ELBO
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import SVI, svi
+from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import kl_divergence
 from bayesrob.inference.optimise import Minimised
-from bayesrob.inference.svi import local_outputs
 from bayesrob.models import BayesianNetwork
 
 CASES = [(50, 3, 0.3, 0), (200, 5, 0.1, 2), (200, 3, 0.3, 1)]
@@ -70,15 +70,22 @@ def test_kl_divergence_of_the_prior_is_zero():
     assert abs(float(kl_divergence(torch.zeros(3).double(), scales.log(), scales))) < 1e-15
 
 
+def local_outputs(net, loc, scale, x, normal):
+    """Each point's outputs by its own draw of the activations; `loc` and `scale` are flat."""
+    model = BayesianNetwork(net)
+    return LocalReparameterisation(model, nets.Stack.of(net), normal).outputs(loc, scale.square(), x)[0]
+
+
 def test_local_outputs_of_one_layer_have_the_right_moments():
     """N(h loc' + b, h^2 scale^2' + b_scale^2) in closed form, by 200,000 draws."""
-    steps = nets.sequence(nets.mlp(2, (), 2))
+    net = nets.mlp(2, (), 2)
     loc = {"1.weight": torch.tensor([[1.0, -2.0], [0.5, 0.0]]), "1.bias": torch.tensor([0.3, -0.3])}
     scale = {"1.weight": torch.tensor([[0.2, 0.1], [0.4, 0.3]]), "1.bias": torch.tensor([0.5, 0.1])}
     x = torch.tensor([[1.0, 3.0], [-2.0, 0.5]])
     g = rng.generator(0, "local")
     draws = 200_000
-    many = local_outputs(steps, loc, scale, x.repeat(draws, 1), lambda shape: torch.randn(shape, generator=g))
+    flat = (torch.cat([part["1.weight"].flatten(), part["1.bias"]]) for part in (loc, scale))
+    many = local_outputs(net, *flat, x.repeat(draws, 1), lambda shape: torch.randn(shape, generator=g))
     many = many.reshape(draws, 2, 2)
     mean = x @ loc["1.weight"].T + loc["1.bias"]
     variance = x**2 @ (scale["1.weight"] ** 2).T + scale["1.bias"] ** 2
@@ -92,29 +99,65 @@ def test_local_outputs_of_one_layer_have_the_right_moments():
 def test_local_outputs_of_a_deep_network_agree_with_weight_draws():
     """Each point's outputs have the distribution that draws of the weights give them."""
     net = nets.mlp(2, (3,), 1, activation="tanh")
-    model, steps = BayesianNetwork(net, likelihood="normal"), nets.sequence(net)
+    model = BayesianNetwork(net)
     g = rng.generator(0, "deep")
     loc, scale = torch.randn(model.num_weights, generator=g), torch.rand(model.num_weights, generator=g)
     x = torch.tensor([[0.5, -1.0]])
     draws = 40_000
     inputs = x.repeat(draws, 1)
-    local = local_outputs(
-        steps, model.unflatten(loc), model.unflatten(scale), inputs, lambda shape: torch.randn(shape, generator=g)
-    )[:, 0]
+    local = local_outputs(net, loc, scale, inputs, lambda shape: torch.randn(shape, generator=g))[:, 0].clone()
     weights = model.unflatten(loc + scale * torch.randn(draws, model.num_weights, generator=g))
-    shared = nets.draws_forward(net, steps, weights, x)[:, 0, 0]
+    shared = nets.draws_forward(net, None, weights, x)[:, 0, 0]
     assert abs(local.mean() - shared.mean()) < 4 * (local.var() / draws + shared.var() / draws).sqrt()
     assert float(local.var() / shared.var()) == pytest.approx(1, abs=0.05)
 
 
-def test_local_outputs_without_variance_have_finite_gradients():
+@pytest.mark.parametrize("activation", ["leaky_relu", "tanh"])
+def test_local_gradients_are_those_of_autograd(activation):
+    """The same formulas written once more, plainly, under the same noise."""
+    net = nets.mlp((6), (5, 4), 3, activation=activation).double()
+    model, g = BayesianNetwork(net), rng.generator(0, "local")
+    loc, log_scale = (torch.randn(model.num_weights, generator=g).double().requires_grad_() for _ in range(2))
+    x, y = torch.randn(7, 2, 3, generator=g).double(), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    noises = [torch.randn(k, 7, generator=g).double() for k in (5, 4, 3)]
+    left = iter(noises)
+    estimator = LocalReparameterisation(model, nets.Stack.of(net), lambda shape: next(left).clone())
+    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach(), x, y)
+    means, scales, h = model.unflatten(loc), model.unflatten(log_scale.exp()), x.flatten(1)
+    for layer, noise in zip((1, 3, 5), noises, strict=True):
+        (w, b), (sw, sb) = ((part[f"{layer}.weight"], part[f"{layer}.bias"]) for part in (means, scales))
+        h = h @ w.T + b + (h**2 @ (sw**2).T + sb**2).sqrt() * noise.T
+        h = net[layer + 1](h) if layer < 5 else h
+    expected = torch.nn.functional.cross_entropy(h, y)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0, check_dtype=False)
+    for ours, theirs in zip((by_loc, by_log_scale), torch.autograd.grad(expected, [loc, log_scale]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("net", [nets.mlp(4, (3,), 2), nets.cnn((1, 16, 16), 2, 2, activation="tanh")])
+def test_shared_gradients_are_those_of_autograd(net):
+    model, g = BayesianNetwork(net.double()), rng.generator(0, "shared")
+    shape = (4,) if isinstance(net[0], torch.nn.Flatten) else (1, 16, 16)
+    loc, log_scale = (torch.randn(model.num_weights, generator=g).double().mul(0.3).requires_grad_() for _ in range(2))
+    x, y = torch.randn(5, *shape, generator=g).double(), torch.tensor([0, 1, 1, 0, 1])
+    noise = torch.randn(model.num_weights, generator=g).double()
+    estimator = SharedDraw(model, x, lambda _: noise)
+    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach(), x, y)
+    expected = -model.likelihood.log_prob(model.outputs(loc + log_scale.exp() * noise, x), y).mean()
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0, check_dtype=False)
+    for ours, theirs in zip((by_loc, by_log_scale), torch.autograd.grad(expected, [loc, log_scale]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+def test_local_gradients_without_variance_are_finite():
     """All-zero inputs to a layer without bias: the square root of zero variance must not give NaN."""
-    steps = nets.sequence(torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False)))
-    scale = torch.ones(2, 2, requires_grad=True)
-    out = local_outputs(steps, {"0.weight": torch.ones(2, 2)}, {"0.weight": scale}, torch.zeros(3, 2), torch.ones)
-    out.sum().backward()
-    assert (out.abs() < 1e-10).all()
-    assert scale.grad.isfinite().all()
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
+    estimator = LocalReparameterisation(BayesianNetwork(net), nets.Stack.of(net), torch.ones)
+    value, *gradients = estimator.value_and_gradients(
+        torch.ones(4), torch.zeros(4), torch.zeros(3, 2), torch.tensor([0, 1, 0])
+    )
+    assert float(value) == pytest.approx(math.log(2))
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.fixture

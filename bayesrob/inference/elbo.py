@@ -1,0 +1,141 @@
+"""Estimators of E_q log p(y | w) under independent normal weights q, by one draw and with gradients in closed form."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesrob.models import BayesianNetwork, LikelihoodGradient
+from bayesrob.nets import Stack, Workspace, activate, feature_major, through_activation
+from bayesrob.types import Batch, Labels
+
+__all__ = ["Estimator", "LocalReparameterisation", "Noise", "SharedDraw", "WithGradient"]
+
+Noise = Callable[[torch.Size], Tensor]
+"""Draws standard normals of a shape."""
+
+
+class Estimator(abc.ABC):
+    """Of the likelihood's part of the evidence lower bound."""
+
+    @abc.abstractmethod
+    def value_and_gradients(
+        self, loc: Float[Tensor, " weight"], log_scale: Float[Tensor, " weight"], x: Batch, y: Labels
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-log p(y | w) / batch, a float64 scalar, and its derivatives by the weights' means and log standard deviations."""
+
+
+class WithGradient(torch.autograd.Function):
+    """A loss whose derivatives were computed along with it, as one operation for autograd to go on from.
+
+    `WithGradient.apply(compute, *tensors)`, where `compute(*tensors)` gives the loss and its derivative by each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> Tensor:
+        value, *ctx.gradients = compute(*tensors)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        outer = gradients[0]
+        if not (outer.is_cpu and float(outer) == 1.0):  # as it is for `loss.backward()`, where a pass can be saved
+            for gradient in ctx.gradients:
+                gradient.mul_(outer.to(gradient))
+        return (None, *ctx.gradients)
+
+
+class SharedDraw(Estimator):
+    """One draw w = loc + scale * noise for the whole batch (Graves 2011, Blundell et al. 2015); any network.
+
+    Args:
+        model: the Bayesian network. example: points, of which the shape counts. normal: draws the noise.
+    """
+
+    def __init__(self, model: BayesianNetwork, example: Batch, normal: Noise):
+        self._likelihood, self._normal = LikelihoodGradient(model, model.prior_scales.shape, example), normal
+
+    def value_and_gradients(self, loc: Tensor, log_scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
+        likelihood = self._likelihood
+        deviation = log_scale.exp().mul_(self._normal(loc.shape))
+        torch.add(loc, deviation, out=likelihood.theta)
+        total = likelihood(likelihood.data(x, y))
+        assert total is not None
+        by_loc = likelihood.gradient.mul(-1 / len(x))
+        return total / -len(x), by_loc, deviation.mul_(by_loc)
+
+
+class LocalReparameterisation(Estimator):
+    """Every point's pre-activations are drawn directly (Kingma, Salimans & Welling 2015, equation 6): less noise a step.
+
+    With inputs h, those of a linear layer are N(h loc' + b_loc, h^2 scale^2' + b_scale^2), independent over units and
+    points.
+
+    Args:
+        model: a Bayesian network whose layers `nets.Stack` knows. stack: they. normal: draws the noise.
+    """
+
+    def __init__(self, model: BayesianNetwork, stack: Stack, normal: Noise):
+        self._model, self._stack, self._normal = model, stack, normal
+        self._means, self._mean_gradient, self._variances, self._variance_gradient = (
+            torch.empty_like(model.prior_scales) for _ in range(4)
+        )
+        flats = (self._means, self._variances, self._mean_gradient, self._variance_gradient)
+        self._bound = [stack.bind(model.unflatten(flat)) for flat in flats]
+        self._workspace = Workspace()
+
+    def value_and_gradients(self, loc: Tensor, log_scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
+        outputs, kept = self.outputs(loc, (2 * log_scale).exp_(), x)
+        likelihood = self._model.likelihood
+        code = likelihood.encode(y, self._stack.out_features, loc)
+        total = likelihood.total(outputs, y)
+        self._backward(kept, likelihood.score(outputs, code).mT)
+        by_log_scale = torch.mul(self._variance_gradient, self._variances).mul_(-2 / len(x))
+        return total / -len(x), self._mean_gradient.mul(-1 / len(x)), by_log_scale
+
+    def outputs(self, loc: Float[Tensor, " weight"], variance: Float[Tensor, " weight"], x: Batch) -> tuple[Tensor, list]:
+        """Outputs `[batch, out]`, each point's by a draw of its own, and what the gradients need."""
+        self._means.copy_(loc)
+        self._variances.copy_(variance)
+        kept: list[Any] = []
+        h, fresh = feature_major(x), False
+        for i, (_, layer) in enumerate(self._stack.layers):
+            mean, spread = self._bound[0][i], self._bound[1][i]
+            if mean is None or spread is None:
+                h, keep = activate(layer, h, fresh)
+                kept.append(keep)
+                fresh = False
+                continue
+            squares = torch.mul(h, h, out=self._workspace.take((i, "squares"), h.shape, h))
+            shape = mean.shape(h)
+            # Inputs of zeros without a bias have no variance, where the square root has no derivative.
+            deviation = spread(squares, self._workspace.take((i, "spread"), shape, h)).clamp_(min=1e-30).sqrt_()
+            noise = self._normal(torch.Size(shape))
+            kept.append((h, squares, noise, deviation))
+            h = mean(h, self._workspace.take((i, "h"), shape, h)).addcmul_(noise, deviation)
+            fresh = True
+        return h.mT, kept
+
+    def _backward(self, kept: list[Any], d: Tensor) -> None:
+        """From the derivative by the outputs to those by means and variances, into their flat gradients."""
+        means, spreads, into_means, into_spreads = self._bound
+        first = next(i for i, mean in enumerate(means) if mean is not None)
+        for i in reversed(range(len(kept))):
+            mean, spread = means[i], spreads[i]
+            if mean is None or spread is None:
+                d = through_activation(self._stack.layers[i][1], kept[i], d)
+                continue
+            h, squares, noise, deviation = kept[i]
+            by_variance = noise.mul_(d).div_(deviation).mul_(0.5)
+            mean.gradients(d, h, into_means[i], accumulate=False)
+            spread.gradients(by_variance, squares, into_spreads[i], accumulate=False)
+            if i == first:
+                return
+            by_squares = spread.transposed(by_variance, 2, self._workspace.take((i, "by squares"), h.shape, h), beta=0)
+            d = mean.transposed(d, 2, self._workspace.take((i, "d"), h.shape, h), beta=0)
+            d.addcmul_(h, by_squares, value=2)

@@ -1,0 +1,44 @@
+"""A leaky-ReLU network with N(0, 1) priors in JAX: what NumPyro and BlackJAX sample."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported: an accelerator would not be the same machine
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["check_gradient", "log_joint", "logits", "parameters"]
+
+
+def parameters(bnn) -> dict[str, jax.Array]:
+    """The network's own weights, by torch's names, in torch's order."""
+    return {name: jnp.asarray(p.detach().numpy()) for name, p in bnn.net.named_parameters()}
+
+
+def logits(weights: dict[str, jax.Array], names: list[str], x: jax.Array) -> jax.Array:
+    """`names` in torch's order, as JAX sorts dictionaries."""
+    h = x
+    for i in range(0, len(names), 2):
+        h = h @ weights[names[i]].T + weights[names[i + 1]]
+        if i + 2 < len(names):
+            h = jax.nn.leaky_relu(h, 0.01)
+    return h
+
+
+def log_joint(weights: dict[str, jax.Array], names: list[str], x: jax.Array, y: jax.Array) -> jax.Array:
+    log_p = jax.nn.log_softmax(logits(weights, names, x))
+    prior = sum(jnp.square(w).sum() for w in weights.values())
+    return jnp.take_along_axis(log_p, y[:, None], 1).sum() - 0.5 * prior
+
+
+def check_gradient(bnn, x: jax.Array, y: jax.Array, reference) -> None:
+    """Raise unless the gradient of `log_joint` at the network's own weights is `reference`, a flat torch tensor."""
+    weights = parameters(bnn)
+    gradient = jax.grad(log_joint)(weights, list(weights), x, y)
+    flat = np.concatenate([np.asarray(gradient[name]).ravel() for name in weights])
+    error = float(np.abs(flat - reference.numpy()).max() / np.abs(reference.numpy()).max())
+    if error > 1e-3:
+        raise ValueError(f"its gradient differs from ours by {error:.1e} of the largest component")
