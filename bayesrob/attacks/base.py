@@ -63,6 +63,11 @@ class Attack(abc.ABC):
     def perturb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
         """The attack itself, on checked inputs; `generator` lives on the CPU."""
 
+    @property
+    def only_accuracy(self) -> bool:
+        """Whether points are left as soon as they are misclassified, so that no other score of the result means anything."""
+        return False
+
     def settings(self) -> dict[str, Any]:
         """Name and fields, for the record of a result."""
         return {"attack": type(self).__name__, **dataclasses.asdict(self)}

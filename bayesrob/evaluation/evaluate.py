@@ -43,7 +43,8 @@ def evaluate(
     """Attack the posterior predictive at test points and score it, with everything needed to check the score.
 
     Predictives drawn fresh are scored on draws that no attack has seen; held draws are attacked and scored on the same.
-    Nothing is dropped: points that are wrong before the attack count, as what the attack makes of them.
+    Nothing is dropped: points that are wrong before the attack count, as what the attack makes of them. Attacks that leave
+    points once they are misclassified (`only_accuracy`) get no softmax robustness (NaN): it would be overstated.
 
     Args:
         predictive: a classifier. dataset: its test points are used.
@@ -100,8 +101,12 @@ def evaluate(
     for norm in ("l_inf", "l_2"):
         sizes = [norms(z.cpu() - x.cpu(), norm).numpy() for z in attacked.values()]
         points[f"perturbation_{norm}"] = (("attack", "point"), np.array(sizes).reshape(len(attacks), len(x)))
+    scores = robustness(clean, adversarial, labels, level)
+    stopped = [name for name, attack in attacks.items() if attack.only_accuracy]
+    for name in ("softmax_robustness", "softmax_robustness_interval"):
+        scores[name] = scores[name].where(~scores["attack"].isin(stopped))
     groups = {
-        "robustness": robustness(clean, adversarial, labels, level),
+        "robustness": scores,
         "points": points,
         "gradients": _gradients(predictive, x, y, index, num_draws, seed, batches),
         "examples": _examples(x, attacked, index),

@@ -25,9 +25,9 @@ class Estimator(abc.ABC):
 
     @abc.abstractmethod
     def value_and_gradients(
-        self, loc: Float[Tensor, " weight"], log_scale: Float[Tensor, " weight"], x: Batch, y: Labels
+        self, loc: Float[Tensor, " weight"], scale: Float[Tensor, " weight"], x: Batch, y: Labels
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-log p(y | w) / batch, a float64 scalar, and its derivatives by the weights' means and log standard deviations."""
+        """-log p(y | w) / batch, a float64 scalar, and its derivatives by means and *log* standard deviations."""
 
 
 class WithGradient(torch.autograd.Function):
@@ -60,9 +60,9 @@ class SharedDraw(Estimator):
     def __init__(self, model: BayesianNetwork, example: Batch, normal: Noise):
         self._likelihood, self._normal = LikelihoodGradient(model, model.prior_scales.shape, example), normal
 
-    def value_and_gradients(self, loc: Tensor, log_scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
+    def value_and_gradients(self, loc: Tensor, scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
         likelihood = self._likelihood
-        deviation = log_scale.exp().mul_(self._normal(loc.shape))
+        deviation = scale * self._normal(loc.shape)
         torch.add(loc, deviation, out=likelihood.theta)
         total = likelihood(likelihood.data(x, y))
         assert total is not None
@@ -89,8 +89,8 @@ class LocalReparameterisation(Estimator):
         self._bound = [stack.bind(model.unflatten(flat)) for flat in flats]
         self._workspace = Workspace()
 
-    def value_and_gradients(self, loc: Tensor, log_scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
-        outputs, kept = self.outputs(loc, (2 * log_scale).exp_(), x)
+    def value_and_gradients(self, loc: Tensor, scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
+        outputs, kept = self.outputs(loc, scale.square(), x)
         likelihood = self._model.likelihood
         code = likelihood.encode(y, self._stack.out_features, loc)
         total = likelihood.total(outputs, y)

@@ -76,8 +76,10 @@ class MeanField(Guide):
 
     def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
         def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            value, by_loc, by_log_scale = estimator.value_and_gradients(loc, log_scale, x, y)
-            return value + self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, 1 / num_data), by_loc, by_log_scale
+            scale = log_scale.exp()
+            value, by_loc, by_log_scale = estimator.value_and_gradients(loc, scale, x, y)
+            divergence = self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, scale, 1 / num_data)
+            return value + divergence, by_loc, by_log_scale
 
         return WithGradient.apply(compute, self.loc, self.log_scale)
 
@@ -134,7 +136,7 @@ class LowRank(Guide):
         divergence = low_rank_kl_divergence(self.loc, self.log_scale, self.factor, self.unit, scales)
 
         def compute(centre: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return estimator.value_and_gradients(centre, log_scale, x, y)
+            return estimator.value_and_gradients(centre, log_scale.exp(), x, y)
 
         value = WithGradient.apply(compute, centre, self.log_scale)
         return value + divergence / num_data
@@ -156,15 +158,17 @@ class Divergence:
 
         def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             by_loc, by_log_scale = torch.zeros_like(loc), torch.zeros_like(loc)
-            return self.add_to(by_loc, by_log_scale, loc, log_scale, 1.0), by_loc, by_log_scale
+            return self.add_to(by_loc, by_log_scale, loc, log_scale, log_scale.exp(), 1.0), by_loc, by_log_scale
 
         return WithGradient.apply(compute, loc, log_scale)
 
-    def add_to(self, by_loc: Tensor, by_log_scale: Tensor, loc: Tensor, log_scale: Tensor, weight: float) -> Tensor:
-        """`weight` times the divergence; its derivatives are added to `by_loc` and `by_log_scale`."""
+    def add_to(
+        self, by_loc: Tensor, by_log_scale: Tensor, loc: Tensor, log_scale: Tensor, scale: Tensor, weight: float
+    ) -> Tensor:
+        """`weight` times the divergence; its derivatives are added to the first two arguments, `scale` is overwritten."""
         standard = loc * self._precision
         by_loc.add_(standard, alpha=weight)
-        ratio = (2 * log_scale).exp_().mul_(self._precision)  # of variances
+        ratio = scale.mul_(scale).mul_(self._precision)  # of variances
         by_log_scale.add_(ratio, alpha=weight).sub_(weight)
         # Of each weight first what is of one size, then sums in float64.
         each = ratio.addcmul_(standard, loc).mul_(0.5).sub_(log_scale)

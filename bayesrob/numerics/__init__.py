@@ -2,16 +2,21 @@
 
 from bayesrob.numerics.chunks import chunk_size, outputs_per_example, slices
 from bayesrob.numerics.logspace import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
+from bayesrob.numerics.precision import PRECISIONS, fast_precision, low_dtype, low_products
 from bayesrob.numerics.routes import asked, choose, products, route
 
 __all__ = [
+    "PRECISIONS",
     "asked",
     "categorical_log_likelihood",
     "categorical_score",
     "choose",
     "chunk_size",
+    "fast_precision",
     "log_mean_exp",
     "log_softmax",
+    "low_dtype",
+    "low_products",
     "outputs_per_example",
     "products",
     "route",

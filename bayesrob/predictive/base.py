@@ -6,6 +6,7 @@ Arguments that a method checks itself are annotated `Tensor`; behind the checks,
 from __future__ import annotations
 
 import abc
+import contextlib
 import copy
 import functools
 import math
@@ -22,9 +23,16 @@ from bayesrob import weights
 from bayesrob.errors import InputError
 from bayesrob.models import Categorical, Likelihood
 from bayesrob.nets import spec_of
-from bayesrob.numerics import chunk_size, outputs_per_example, products
+from bayesrob.numerics import chunk_size, low_dtype, low_products, outputs_per_example, products
 from bayesrob.predictive.checks import checked_inputs
-from bayesrob.predictive.gradients import DrawsFunction, draw_gradients, gradient, gradient_with_error
+from bayesrob.predictive.gradients import (
+    DrawsFunction,
+    LogPredictive,
+    Stream,
+    draw_gradients,
+    gradient,
+    gradient_with_error,
+)
 from bayesrob.predictive.objectives import Objective
 from bayesrob.predictive.objectives import objective as find_objective
 from bayesrob.types import Batch, Bounds, DrawLogits, Outputs, checked_bounds
@@ -74,8 +82,11 @@ class Predictive(nn.Module, abc.ABC):
         """Draws used when no number is given; for held draws, all of them, in all chains."""
 
     @abc.abstractmethod
-    def functions(self, size: int, num_draws: int, seed: int) -> Iterator[DrawsFunction]:
-        """The draws, `size` at a time. The same arguments but for `size` give the same draws again."""
+    def functions(self, size: int, num_draws: int, seed: int, dtype: torch.dtype | None = None) -> Iterator[DrawsFunction]:
+        """The draws, `size` at a time. The same arguments but for `size` give the same draws again.
+
+        With a `dtype`, their `vjp` is computed in it.
+        """
 
     @abc.abstractmethod
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
@@ -124,13 +135,13 @@ class Predictive(nn.Module, abc.ABC):
     @overload
     def input_gradient(
         self, x: Tensor, y: Tensor, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
-        standard_error: Literal[False] = ...,
+        standard_error: Literal[False] = ..., precision: str = ...,
     ) -> Batch: ...  # fmt: skip
 
     @overload
     def input_gradient(
         self, x: Tensor, y: Tensor, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
-        *, standard_error: Literal[True],
+        *, standard_error: Literal[True], precision: str = ...,
     ) -> tuple[Batch, Batch]: ...  # fmt: skip
 
     def input_gradient(
@@ -141,6 +152,7 @@ class Predictive(nn.Module, abc.ABC):
         num_draws: int | None = None,
         seed: int | None = None,
         standard_error: bool = False,
+        precision: str = "full",
     ) -> Batch | tuple[Batch, Batch]:
         """Gradient of an averaged loss with respect to each input, `[batch, *shape]`: each point's own, no 1/batch.
 
@@ -154,19 +166,43 @@ class Predictive(nn.Module, abc.ABC):
                 gradient vanishing, or lost in noise? A gradient within two of them of zero is not known to differ from
                 it. Four Markov chains or more count as that many batches; draws of fewer as independent, which is too
                 small if they are correlated.
+            precision: "full", the weights' own; "bf16" or (on NVIDIA cards) "tf32" round the factors of products, for the
+                steps of attacks whose result is scored in full. Held draws then keep a rounded copy of themselves.
 
         Raises:
-            InputError: shapes or labels that do not fit. UnknownNameError: an unknown objective.
+            InputError: shapes or labels that do not fit. UnknownNameError: an unknown objective or precision.
         """
         x, found = self._ready(x, y, objective)
-        num_draws, seed = self.resolve(num_draws, seed)
         # For an error every draw has its own copy of the input, so fewer fit the cache.
-        size = self.chunk(x, extra=4 * math.prod(x.shape[1:]) if standard_error else 0)
-        stream = functools.partial(self.functions, size, num_draws, seed)
-        with products(self.net):
+        with self._stream(x, num_draws, seed, precision, 4 * math.prod(x.shape[1:]) if standard_error else 0) as (n, stream):
             if standard_error:
-                return gradient_with_error(stream, x, y, found, self.likelihood, self._batches(num_draws))
-            return gradient(stream, num_draws, x, y, found, self.likelihood)
+                return gradient_with_error(stream, x, y, found, self.likelihood, self._batches(n))
+            return gradient(stream, n, x, y, found, self.likelihood)
+
+    def gradient_and_prediction(
+        self,
+        x: Tensor,
+        y: Tensor,
+        objective: str = "expected_loss",
+        num_draws: int | None = None,
+        seed: int | None = None,
+        precision: str = "full",
+    ) -> tuple[Batch, Outputs]:
+        """`input_gradient`, and of the same forward pass the log posterior predictive `[batch, class]`; for classifiers."""
+        x, found = self._ready(x, y, objective)
+        prediction = LogPredictive()
+        with self._stream(x, num_draws, seed, precision) as (n, stream):
+            return gradient(stream, n, x, y, found, self.likelihood, prediction), prediction.value
+
+    @contextlib.contextmanager
+    def _stream(
+        self, x: Batch, num_draws: int | None, seed: int | None, precision: str = "full", extra: int = 0
+    ) -> Iterator[tuple[int, Stream]]:
+        """How many draws, and chunks of them, while products are as `precision` says."""
+        dtype = low_dtype(precision)
+        num_draws, seed = self.resolve(num_draws, seed)
+        with products(self.net), low_products(precision, x.device):
+            yield num_draws, functools.partial(self.functions, self.chunk(x, extra), num_draws, seed, dtype)
 
     def draw_gradients(
         self, x: Tensor, y: Tensor, objective: str = "expected_loss", num_draws: int | None = None, seed: int | None = None
@@ -183,10 +219,8 @@ class Predictive(nn.Module, abc.ABC):
             InputError: shapes or labels that do not fit, or an objective that is not a mean over draws.
         """
         x, found = self._ready(x, y, objective)
-        num_draws, seed = self.resolve(num_draws, seed)
-        size = self.chunk(x, extra=math.prod(x.shape[1:]))
-        with products(self.net):
-            parts = draw_gradients(self.functions(size, num_draws, seed), x, y, found, self.likelihood)
+        with self._stream(x, num_draws, seed, extra=math.prod(x.shape[1:])) as (_, stream):
+            parts = draw_gradients(stream(), x, y, found, self.likelihood)
             losses, gradients = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(gradients)
 

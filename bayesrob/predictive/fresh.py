@@ -50,10 +50,10 @@ class FreshDraws(Predictive):
     def num_draws(self) -> int:
         return self._num_draws
 
-    def functions(self, size: int, num_draws: int, seed: int) -> Iterator[WeightChunk]:
+    def functions(self, size: int, num_draws: int, seed: int, dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
         generator = rng.generator(seed, "draws")
         sizes = (part.stop - part.start for part in slices(num_draws, size))
-        return self._function.chunks(self.sample(count, generator) for count in sizes)
+        return self._function.chunks((self.sample(count, generator) for count in sizes), dtype)
 
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         if seed is None:

@@ -19,9 +19,18 @@ from bayesrob.models import Likelihood
 from bayesrob.nets import feature_major
 from bayesrob.numerics import log_softmax
 from bayesrob.predictive.objectives import DrawMean, ExpectedLoss, Objective, Pooled, PredictiveLoss, value_and_slope
-from bayesrob.types import Batch, Labels
+from bayesrob.types import Batch, DrawLogits, Labels, Outputs
 
-__all__ = ["DrawsFunction", "Pullback", "Stream", "autograd_vjp", "draw_gradients", "gradient", "gradient_with_error"]
+__all__ = [
+    "DrawsFunction",
+    "LogPredictive",
+    "Pullback",
+    "Stream",
+    "autograd_vjp",
+    "draw_gradients",
+    "gradient",
+    "gradient_with_error",
+]
 
 
 type Pullback = Callable[[Tensor, Tensor], None]
@@ -48,45 +57,81 @@ class DrawsFunction(Protocol):
         ...
 
 
-def autograd_vjp(f: DrawsFunction, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
-    """`f.vjp` of any network."""
-    with torch.enable_grad():
+def autograd_vjp(
+    f: DrawsFunction, x: Tensor, per_draw: bool = False, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Pullback]:
+    """`f.vjp` of any network; with a `dtype`, what torch's autocast rounds is rounded to it."""
+    with torch.enable_grad(), torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
         leaf = x.detach().requires_grad_()
         outputs = f(leaf, per_draw)
 
     def pullback(slope: Tensor, into: Tensor) -> None:
-        into.add_(torch.autograd.grad(outputs, leaf, slope)[0])
+        into.add_(torch.autograd.grad(outputs, leaf, slope.to(outputs.dtype))[0])
 
-    return outputs.detach(), pullback
+    return outputs.detach().to(x.dtype), pullback
 
 
 Stream = Callable[[], Iterable[DrawsFunction]]
 """Starts over at the first chunk each time it is called."""
 
 
+class LogPredictive:
+    """log of the mean over draws of their probabilities, `[batch, cls]`, gathered chunk by chunk."""
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, outputs: DrawLogits) -> None:
+        chunk = log_softmax(outputs).logsumexp(0)
+        self._sum = chunk if self._sum is None else torch.logaddexp(self._sum, chunk)
+        self._count += len(outputs)
+
+    @property
+    def value(self) -> Outputs:
+        assert self._sum is not None
+        return self._sum - math.log(self._count)
+
+
 @torch.no_grad()
-def gradient(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Objective, likelihood: Likelihood) -> Batch:
-    """d objective(x_n) / d x_n for every point n (each point's own gradient: no 1/batch)."""
+def gradient(
+    stream: Stream,
+    num_draws: int,
+    x: Batch,
+    y: Labels,
+    objective: Objective,
+    likelihood: Likelihood,
+    prediction: LogPredictive | None = None,
+) -> Batch:
+    """d objective(x_n) / d x_n for every point n (each point's own gradient: no 1/batch).
+
+    Args:
+        prediction: of a classifier, gathers the averaged prediction at `x` along the way.
+    """
     # In the order in memory that batched products want; sums take it over.
     x = feature_major(x.detach()).contiguous().view(*x.shape[1:], len(x)).movedim(-1, 0)
-    if isinstance(objective, DrawMean):
-        total = torch.zeros_like(x)
-        for f in stream():
-            outputs, pullback = f.vjp(x)
-            pullback(objective.slope(outputs, y, likelihood), total)
-        return total.div_(num_draws)
+    if isinstance(objective, Pooled):
+        return _pooled(stream, num_draws, x, y, objective, LogPredictive() if prediction is None else prediction)
     if isinstance(objective, PredictiveLoss):
-        return _predictive_loss(stream, x, y, likelihood)
-    assert isinstance(objective, Pooled)
-    return _pooled(stream, num_draws, x, y, objective)
+        return _predictive_loss(stream, x, y, likelihood, prediction)
+    assert isinstance(objective, DrawMean)
+    total = torch.zeros_like(x)
+    for f in stream():
+        outputs, pullback = f.vjp(x)
+        if prediction is not None:
+            prediction.add(outputs)
+        pullback(objective.slope(outputs, y, likelihood), total)
+    return total.div_(num_draws)
 
 
-def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood) -> Batch:
+def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood, prediction: LogPredictive | None) -> Batch:
     """One pass: the gradient of a log-sum-exp over all draws is the average, weighted by the chunks' own sums, of theirs."""
     log_sum: Tensor | None = None
     mean = torch.zeros_like(x)
     for f in stream():
         outputs, pullback = f.vjp(x)
+        if prediction is not None:
+            prediction.add(outputs)
         chunk_sum, slope = value_and_slope(lambda outputs: likelihood.log_prob(outputs, y).logsumexp(0), outputs)
         new_sum = chunk_sum if log_sum is None else torch.logaddexp(log_sum, chunk_sum)
         if log_sum is not None:
@@ -96,13 +141,11 @@ def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood
     return mean.neg_()
 
 
-def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pooled) -> Batch:
+def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pooled, prediction: LogPredictive) -> Batch:
     """Two passes: the averaged prediction without gradients, then each chunk's share of its gradient (chain rule)."""
-    log_predictive: Tensor | None = None
     for f in stream():
-        chunk = log_softmax(f.vjp(x)[0]).logsumexp(0) - math.log(num_draws)
-        log_predictive = chunk if log_predictive is None else torch.logaddexp(log_predictive, chunk)
-    assert log_predictive is not None
+        prediction.add(f.vjp(x)[0])
+    log_predictive = prediction.value
     _, outer = value_and_slope(lambda value: objective.loss(value, y), log_predictive)
     outer /= num_draws
     total = torch.zeros_like(x)

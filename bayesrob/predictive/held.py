@@ -27,11 +27,11 @@ class WeightFunction:
     def __init__(self, net: nn.Module):
         self.net, self.steps, self.stack = net, sequence(net), Stack.of(net)
 
-    def chunks(self, parts: Iterable[Weights]) -> Iterator[WeightChunk]:
+    def chunks(self, parts: Iterable[Weights], dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
         """Each of `parts`, `[chunk, ...]` by name, as a function; they take turns with one piece of memory."""
         workspace = Workspace()
         for weights in parts:
-            yield WeightChunk(self, weights, workspace)
+            yield WeightChunk(self, weights, workspace, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class WeightChunk:
     function: WeightFunction
     weights: Weights
     workspace: Workspace
+    dtype: torch.dtype | None = None
 
     @property
     def num_draws(self) -> int:
@@ -53,19 +54,29 @@ class WeightChunk:
         """In closed form for stacks of linear layers, else by autograd; see `DrawsFunction`."""
         stack = self.function.stack
         if stack is None or not stack.takes(x[0] if per_draw else x):
-            return autograd_vjp(self, x, per_draw)
+            return autograd_vjp(self, x, per_draw, self.dtype)
         axis = int(per_draw)  # of the points
-        bound = stack.bind(self.weights)
-        outputs, kept = stack.forward(bound, feature_major(x, axis), self.workspace)
+        weights, inputs = self.weights, feature_major(x, axis)
+        if self.dtype is not None:
+            weights, inputs = {name: tensor.to(self.dtype) for name, tensor in weights.items()}, inputs.to(self.dtype)
+        bound = stack.bind(weights)
+        outputs, kept = stack.forward(bound, inputs, self.workspace)
 
         def pullback(slope: Tensor, into: Tensor) -> None:
-            total = feature_major(into, axis)
-            stack.backward(bound, kept, slope.mT, self.workspace, inputs=total)
-            if total.data_ptr() != into.data_ptr():  # `into` is laid out otherwise
-                major = into.movedim(axis, -1)
-                major.copy_(total.view(major.shape))
+            major = into.movedim(axis, -1)
+            total = major.view(inputs.shape) if _viewable(major, axis) and inputs.dtype == into.dtype else None
+            target = torch.zeros_like(inputs) if total is None else total
+            stack.backward(bound, kept, slope.to(inputs.dtype).mT, self.workspace, inputs=target)
+            if total is None:
+                major.add_(target.view(major.shape))
 
-        return outputs.mT, pullback
+        return outputs.mT.to(x.dtype), pullback
+
+
+def _viewable(major: Tensor, axis: int) -> bool:
+    """Whether the axes between `axis` and the last are one in memory, so that sums can go there directly."""
+    sizes, strides = major.shape[axis:-1], major.stride()[axis:-1]
+    return all(strides[i] == sizes[i + 1] * strides[i + 1] for i in range(len(sizes) - 1))
 
 
 class HeldDraws(Predictive):
@@ -111,14 +122,22 @@ class HeldDraws(Predictive):
         self.num_chains = num_chains
         self.sample_stats = dict(sample_stats or {})
         self._function = WeightFunction(self.net)
+        self._low: tuple[torch.dtype, Weights] | None = None
 
     @property
     def num_draws(self) -> int:
         return len(next(iter(self.weights.values())))
 
-    def functions(self, size: int, num_draws: int, seed: int) -> Iterator[WeightChunk]:
-        parts = slices(num_draws, size)
-        return self._function.chunks({name: tensor[part] for name, tensor in self.weights.items()} for part in parts)
+    def functions(self, size: int, num_draws: int, seed: int, dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
+        weights = self._rounded(dtype) if dtype is not None and self._function.stack is not None else self.weights
+        parts = ({name: tensor[part] for name, tensor in weights.items()} for part in slices(num_draws, size))
+        return self._function.chunks(parts, dtype)
+
+    def _rounded(self, dtype: torch.dtype) -> Weights:
+        """All draws rounded to `dtype`, kept for the next step of an attack."""
+        if self._low is None or self._low[0] != dtype:
+            self._low = dtype, {name: tensor.to(dtype) for name, tensor in self.weights.items()}
+        return self._low[1]
 
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         return self.num_draws if num_draws is None else check_num_draws(num_draws, self.num_draws), 0
@@ -169,6 +188,7 @@ class HeldDraws(Predictive):
         """Move the draws along with the module: `.to(device)`, `.double()`."""
         super()._apply(fn, recurse)
         self.weights = {name: fn(tensor) for name, tensor in self.weights.items()}
+        self._low = None
         return self
 
 

@@ -87,6 +87,7 @@ def _alike(modules: Sequence[nn.Module]) -> bool:
 @dataclasses.dataclass(frozen=True)
 class _ModuleChunk:
     modules: Sequence[nn.Module]
+    dtype: torch.dtype | None = None
 
     @property
     def num_draws(self) -> int:
@@ -97,7 +98,7 @@ class _ModuleChunk:
         return torch.stack([module(one) for module, one in zip(self.modules, inputs, strict=True)])
 
     def vjp(self, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
-        return autograd_vjp(self, x, per_draw)
+        return autograd_vjp(self, x, per_draw, self.dtype)
 
 
 class ModuleDraws(Predictive):
@@ -113,9 +114,9 @@ class ModuleDraws(Predictive):
     def num_draws(self) -> int:
         return len(self.modules_)
 
-    def functions(self, size: int, num_draws: int, seed: int) -> Iterator[_ModuleChunk]:
+    def functions(self, size: int, num_draws: int, seed: int, dtype: torch.dtype | None = None) -> Iterator[_ModuleChunk]:
         for part in slices(num_draws, size):
-            yield _ModuleChunk(list(self.modules_)[part])
+            yield _ModuleChunk(list(self.modules_)[part], dtype)
 
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         return self.num_draws if num_draws is None else check_num_draws(num_draws, self.num_draws), 0

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
+from bayesrob import nets
 from bayesrob.attacks import FGSM, PGD
 from bayesrob.attacks.geometry import project, steepest
 from bayesrob.errors import InputError, UnknownNameError
-from bayesrob.predictive import Predictive
+from bayesrob.models import Normal
+from bayesrob.predictive import HeldDraws, Predictive
 from tests.attacks.helpers import data, fresh, held
+from tests.nets.helpers import random_weights
 
 NORMS = ["l_inf", "l_2"]
 NAN, INF = float("nan"), float("inf")
@@ -17,9 +22,9 @@ def recorded_seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seeds: list[int] = []
     original = Predictive.input_gradient
 
-    def record(self, x, y, objective, num_draws, seed):
+    def record(self, x, y, objective, num_draws, seed, precision):
         seeds.append(seed)
-        return original(self, x, y, objective, num_draws, seed)
+        return original(self, x, y, objective, num_draws, seed, precision=precision)
 
     monkeypatch.setattr(Predictive, "input_gradient", record)
     return seeds
@@ -122,3 +127,94 @@ def test_bad_settings(settings, message):
 def test_unknown_draws_suggest_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'fresh'"):
         PGD(draws="freshly")
+
+
+# ---- the fast option -------------------------------------------------------------------------------------------------
+
+
+def test_low_precision_is_asked_for_by_name(monkeypatch):
+    """Every gradient of the attack, and nothing else, is computed in it."""
+    asked: list[str] = []
+    original = Predictive.input_gradient
+
+    def record(self, *args, precision="full", **settings):
+        asked.append(precision)
+        return original(self, *args, precision=precision, **settings)
+
+    monkeypatch.setattr(Predictive, "input_gradient", record)
+    x, y = data()
+    PGD(steps=3, precision="bf16")(held(), x, y)
+    PGD(steps=2)(held(), x, y)
+    assert asked == ["bf16"] * 3 + ["full"] * 2
+
+
+def test_coarse_steps_average_the_first_draws():
+    x, y = data()
+    post = held()
+    z = x
+    for step in range(3):
+        draws = post[:2] if step < 2 else post
+        z = project(z + 0.1 * draws.input_gradient(z, y).sign(), x, 0.3, "l_inf", post.bounds)
+    attack = PGD(eps=0.3, steps=3, step_size=0.1, random_start=False, coarse_steps=2, coarse_draws=2)
+    torch.testing.assert_close(attack(post, x, y), z, rtol=0, atol=1e-6)
+    few = PGD(eps=0.3, steps=3, coarse_steps=3, coarse_draws=50)  # more than there are: all
+    torch.testing.assert_close(few(post, x, y), PGD(eps=0.3, steps=3)(post, x, y), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize("make", [held, fresh])
+def test_points_that_are_broken_leave_and_stay_broken(monkeypatch, make, restarts):
+    """The same points fall as without stopping, at the step at which they first did, for fewer gradients."""
+    x, y = data()
+    seen: list[int] = []
+    original = Predictive.gradient_and_prediction
+
+    def record(self, z, *args):
+        seen.append(len(z))
+        return original(self, z, *args)
+
+    monkeypatch.setattr(Predictive, "gradient_and_prediction", record)
+    post = make()
+    settings = {"eps": 0.3, "steps": 6, "restarts": restarts, "objective": "margin", "draws": "held"}
+    stopped = PGD(**settings, stop_when_broken=True)(post, x, y, seed=1)
+    assert seen[0] == len(x)
+    assert all(later <= sooner for sooner, later in itertools.pairwise(seen))
+    assert seen[-1] < len(x)
+    assert ((stopped - x).abs() <= 0.3 + 1e-6).all()
+    if make is held:  # fresh draws are judged on others than those they are climbed on
+        whole = PGD(**settings)(post, x, y, seed=1)
+        broken, everywhere = (post(z).argmax(-1) != y for z in (stopped, whole))
+        assert broken.any()
+        assert (broken | ~everywhere).all()
+
+
+def test_a_point_that_is_wrong_already_stays_where_it_starts():
+    x, _ = data()
+    post = held()
+    wrong = (post(x).argmax(-1) + 1) % 4
+    attack = PGD(steps=5, random_start=False, stop_when_broken=True)
+    assert attack(post, x, wrong).equal(x)
+
+
+def test_fast_is_a_set_of_settings_that_may_be_overridden():
+    fast = PGD.fast(0.2, steps=9)
+    assert fast == PGD(0.2, steps=9, coarse_steps=6, stop_when_broken=True, precision=fast.precision)
+    assert fast.precision in ("bf16", "full")
+    assert fast.only_accuracy
+    assert not PGD().only_accuracy
+    assert PGD.fast(precision="full", stop_when_broken=False, coarse_steps=0) == PGD()
+    assert fast.settings()["precision"] == fast.precision
+
+
+def test_stopping_needs_classes():
+    net = nets.mlp(6, (5,), 1)
+    post = HeldDraws(net, random_weights(net, 2, dtype=torch.float32), likelihood=Normal(0.3))
+    x = data()[0]
+    with pytest.raises(InputError, match="stop_when_broken in regression"):
+        PGD(stop_when_broken=True)(post, x, torch.zeros(len(x), 1))
+
+
+def test_tf32_needs_a_card():
+    x, y = data()
+    with pytest.raises(InputError, match="precision='tf32' on cpu"):
+        PGD(precision="tf32")(held(), x, y)

@@ -122,7 +122,7 @@ def test_local_gradients_are_those_of_autograd(activation):
     noises = [torch.randn(k, 7, generator=g).double() for k in (5, 4, 3)]
     left = iter(noises)
     estimator = LocalReparameterisation(model, nets.Stack.of(net), lambda shape: next(left).clone())
-    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach(), x, y)
+    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach().exp(), x, y)
     means, scales, h = model.unflatten(loc), model.unflatten(log_scale.exp()), x.flatten(1)
     for layer, noise in zip((1, 3, 5), noises, strict=True):
         (w, b), (sw, sb) = ((part[f"{layer}.weight"], part[f"{layer}.bias"]) for part in (means, scales))
@@ -142,7 +142,7 @@ def test_shared_gradients_are_those_of_autograd(net):
     x, y = torch.randn(5, *shape, generator=g).double(), torch.tensor([0, 1, 1, 0, 1])
     noise = torch.randn(model.num_weights, generator=g).double()
     estimator = SharedDraw(model, x, lambda _: noise)
-    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach(), x, y)
+    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach().exp(), x, y)
     expected = -model.likelihood.log_prob(model.outputs(loc + log_scale.exp() * noise, x), y).mean()
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0, check_dtype=False)
     for ours, theirs in zip((by_loc, by_log_scale), torch.autograd.grad(expected, [loc, log_scale]), strict=True):
