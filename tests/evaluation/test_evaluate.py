@@ -276,3 +276,12 @@ def test_not_a_predictive_not_an_attack_not_a_dataset(chains, moons, never_run):
         evaluate(chains, moons, {"never": never_run, "bad": lambda *_: None})
     with pytest.raises(InputError, match="The data set is a tuple"):
         evaluate(chains, (moons.x_test, moons.y_test), {"never": never_run})
+
+
+def test_attacks_that_stop_have_accuracy_alone(chains, moons):
+    """Points that leave once they are wrong are not pushed further: softmax robustness would be overstated."""
+    attacks = {"stops": PGD(eps=0.3, stop_when_broken=True), "goes on": PGD(eps=0.3)}
+    scores = evaluate(chains, moons, attacks=attacks, num_points=20)["robustness"]
+    assert scores["softmax_robustness"].isnull().values.tolist() == [True, False]
+    assert scores["softmax_robustness_interval"].sel(attack="stops").isnull().all()
+    assert scores["adversarial_accuracy"].notnull().all()
