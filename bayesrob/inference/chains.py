@@ -232,7 +232,7 @@ def _answer(target: LogJoint, request: Refresh | Move) -> Phase:
         end = request.start
         momentum = request.noise.to(end.theta) * request.inverse_mass.rsqrt()
     else:
-        end, momentum = leapfrog(target, **vars(request))
+        end, momentum = leapfrog(target, *request)
     return Phase(end, momentum, float(kinetic(momentum, request.inverse_mass)) - float(end.log_joint))
 
 

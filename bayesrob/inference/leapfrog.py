@@ -6,9 +6,9 @@ whoever answers (`bayesrob.inference.chains`) may follow one trajectory, or thos
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Generator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,8 +32,7 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A weight vector with its log joint (float64 scalar, on the CPU where chains decide) and the gradient of that.
 
     Or a batch of them: `[chain, weight]`, `[chain]` and `[chain, weight]`.
@@ -52,8 +51,7 @@ class Point:
         return list(map(Point, self.theta.unbind(), self.log_joint.unbind(), self.gradient.unbind()))
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """A point with a momentum `[weight]`, and the energy H = -log joint + kinetic energy there."""
 
     point: Point
@@ -65,8 +63,7 @@ class Phase:
         return Phase(self.point.own(), _own(self.momentum), self.energy)
 
 
-@dataclasses.dataclass(frozen=True)
-class Refresh:
+class Refresh(NamedTuple):
     """A chain's request for the momentum p = M^(1/2) noise at `start`; noise is `[weight]`, float32 on the CPU."""
 
     start: Point
@@ -74,8 +71,7 @@ class Refresh:
     inverse_mass: Tensor
 
 
-@dataclasses.dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """A chain's request for the end of `num_steps` leapfrog steps; one chain's arguments of `leapfrog`."""
 
     start: Point

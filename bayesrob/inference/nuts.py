@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Generator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class NUTS(ChainSampler):
         start = yield refresh(state, inverse_mass, generator)
         start = start.own()
         walk = _Walk(inverse_mass, step_size, start.energy, generator)
-        tree = _Tree(start, start, start, 0.0, start.momentum)
+        tree = walk.leaf(start, 0.0)
         depth = 0
         while depth < self.max_tree_depth and not (walk.diverging or walk.turned):
             forward = walk.uniform() < 0.5
@@ -69,8 +70,7 @@ class NUTS(ChainSampler):
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tree:
+class _Tree(NamedTuple):
     """A stretch of a trajectory, first to last in time, and the state drawn from it in proportion to exp(-H)."""
 
     first: Phase
@@ -78,6 +78,8 @@ class _Tree:
     drawn: Phase
     log_weight: float  # log of the sum of exp(H_start - H) over its states
     momentum_sum: Tensor
+    first_velocity: Tensor  # M^-1 p
+    last_velocity: Tensor
 
 
 class _Walk:
@@ -88,9 +90,18 @@ class _Walk:
         self.steps, self.acceptance = 0, 0.0
         self.max_error = 0.0  # the largest in size, with its sign, as PyMC records it
         self.diverging = self.turned = False
+        self._unit_mass = bool((inverse_mass == 1).all())
+        self._uniforms: list[float] = []
 
     def uniform(self) -> float:
-        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
+        if not self._uniforms:  # a few at once: one costs as much
+            self._uniforms = torch.rand(16, generator=self.generator, dtype=torch.float64).tolist()
+        return self._uniforms.pop()
+
+    def leaf(self, state: Phase, log_weight: float) -> _Tree:
+        """A stretch of one state."""
+        velocity = state.momentum if self._unit_mass else self.inverse_mass * state.momentum
+        return _Tree(state, state, state, log_weight, state.momentum, velocity, velocity)
 
     def subtree(self, start: Phase, direction: int, depth: int) -> Generator[Refresh | Move, Phase, _Tree | None]:
         """2^depth new states beyond `start`; None if they turn back on themselves or diverge, which ends the walk."""
@@ -111,13 +122,16 @@ class _Walk:
     def join(self, before: _Tree, after: _Tree, chosen: _Tree) -> _Tree:
         """Two neighbouring stretches as one; notes whether the trajectory turned within it."""
         momentum_sum = before.momentum_sum + after.momentum_sum
-        self.turned = (
-            self._turns(before.first, after.last, momentum_sum)
-            or self._turns(before.first, after.first, before.momentum_sum + after.first.momentum)
-            or self._turns(before.last, after.last, before.last.momentum + after.momentum_sum)
-        )
+        self.turned = _turns(before.first_velocity, after.last_velocity, momentum_sum)
+        if not (before.first is before.last and after.first is after.last):  # of two states there is but one stretch
+            self.turned = (
+                self.turned
+                or _turns(before.first_velocity, after.first_velocity, before.momentum_sum + after.first.momentum)
+                or _turns(before.last_velocity, after.last_velocity, before.last.momentum + after.momentum_sum)
+            )
         log_weight = _log_add(before.log_weight, after.log_weight)
-        return _Tree(before.first, after.last, chosen.drawn, log_weight, momentum_sum)
+        ends = before.first_velocity, after.last_velocity
+        return _Tree(before.first, after.last, chosen.drawn, log_weight, momentum_sum, *ends)
 
     def _leaf(self, end: Phase) -> _Tree | None:
         error = end.energy - self.energy
@@ -130,11 +144,11 @@ class _Walk:
             self.diverging = True
             return None
         self.acceptance += math.exp(min(0.0, -error))
-        return _Tree(end, end, end, -error, end.momentum)
+        return self.leaf(end, -error)
 
-    def _turns(self, first: Phase, last: Phase, momentum_sum: Tensor) -> bool:
-        direction = self.inverse_mass * momentum_sum
-        return float(direction @ first.momentum) <= 0 or float(direction @ last.momentum) <= 0
+
+def _turns(first_velocity: Tensor, last_velocity: Tensor, momentum_sum: Tensor) -> bool:
+    return float(momentum_sum @ first_velocity) <= 0 or float(momentum_sum @ last_velocity) <= 0
 
 
 def _log_add(a: float, b: float) -> float:

@@ -83,6 +83,7 @@ class BayesianNetwork(nn.Module):
         self._site_scales = scales
         self.register_buffer("prior_scales", self._flat_scales(next(net.parameters()).dtype))
         self.prior_scales: Tensor
+        self._prior = self._flat_prior()
 
     # ---- Pyro -------------------------------------------------------------------------------------------------------
 
@@ -111,7 +112,13 @@ class BayesianNetwork(nn.Module):
         """Scales once more from their exact values: a float32 buffer turned to double would keep its rounding."""
         super()._apply(fn, recurse)
         self.prior_scales = self._flat_scales(self.prior_scales.dtype).to(self.prior_scales.device)
+        self._prior = self._flat_prior()
         return self
+
+    def _flat_prior(self) -> tuple[Tensor, float]:
+        """Precision of every weight's prior, and the density's logarithm at zero."""
+        normaliser = self.prior_scales.double().log().sum() + 0.5 * math.log(2 * math.pi) * self.num_weights
+        return self.prior_scales.square().reciprocal(), -float(normaliser)
 
     def _flat_scales(self, dtype: torch.dtype) -> Tensor:
         return self.flatten({n: torch.full(s, self._site_scales[n], dtype=dtype) for n, s in self._shapes.items()})
@@ -149,9 +156,8 @@ class BayesianNetwork(nn.Module):
 
     def log_prior(self, theta: Float[Tensor, "*draws weight"]) -> Tensor:
         """log p(w) of each weight vector, float64 `[*draws]`."""
-        standard = (theta / self.prior_scales).square().sum(-1, dtype=torch.float64)
-        normaliser = self.prior_scales.log().sum(dtype=torch.float64) + 0.5 * math.log(2 * math.pi) * theta.shape[-1]
-        return -0.5 * standard - normaliser
+        precision, at_zero = self._prior
+        return (theta.square() * precision).sum(-1, dtype=torch.float64).mul_(-0.5).add_(at_zero)
 
     def log_joint(self, theta: Float[Tensor, " weight"], x: Batch, y: Labels, num_data: int | None = None) -> Tensor:
         """log p(w) + (num_data / batch) log p(y | x, w), a float64 scalar: Pyro's trace log-probability."""

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from bayesrob.models.bayesian_network import BayesianNetwork
 from bayesrob.models.gradient import Data, LikelihoodGradient
-from bayesrob.nets import feature_major
-from bayesrob.numerics import chunk_size, outputs_per_example, slices
+from bayesrob.nets import feature_major, values_kept
+from bayesrob.numerics import chunk_size, slices
 from bayesrob.numerics.chunks import MEMORY_BYTES
 from bayesrob.types import Batch, Labels
 
@@ -30,10 +30,9 @@ class LogJoint:
         self._x = x.to(like)
         self._y = y.to(like) if y.is_floating_point() else y.to(like.device)
         self._memory = memory
-        # Values of every layer, kept for the backward pass, which makes as many again.
-        self._bytes_each = 2 * like.element_size() * outputs_per_example(model.net, self._x[:1])
         self._precision = like.square().reciprocal()
         self._likelihood = LikelihoodGradient(model, like.shape, self._x)
+        self._bytes_each = 2 * like.element_size() * values_kept(model.net, self._x)
         if self._likelihood.stack is not None:  # the same values in the order in memory that a stack wants
             self._x = feature_major(self._x).contiguous().view(*self._x.shape[1:], len(self._x)).movedim(-1, 0)
         self._data: tuple[int, list[Data]] = (0, [])  # as was last asked for

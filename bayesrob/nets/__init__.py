@@ -4,7 +4,7 @@ from bayesrob.nets.cnn import cnn
 from bayesrob.nets.forward import draws_forward, forward, sequence
 from bayesrob.nets.mlp import mlp
 from bayesrob.nets.spec import ARCHITECTURES, build, initialise, spec_of
-from bayesrob.nets.stack import Affine, Stack, Workspace, activate, feature_major, through_activation
+from bayesrob.nets.stack import Affine, Stack, Workspace, activate, feature_major, through_activation, values_kept
 
 ARCHITECTURES.update(mlp=mlp, cnn=cnn)
 
@@ -24,4 +24,5 @@ __all__ = [
     "sequence",
     "spec_of",
     "through_activation",
+    "values_kept",
 ]

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob.nets.forward import Step, sequence
+from bayesrob.numerics import outputs_per_example
 from bayesrob.types import Weights
 
-__all__ = ["Affine", "Stack", "Workspace", "activate", "feature_major", "through_activation"]
+__all__ = ["Affine", "Stack", "Workspace", "activate", "feature_major", "through_activation", "values_kept"]
 
 _aten: Any = torch.ops.aten
 
@@ -76,6 +77,7 @@ class Stack:
         kinds = [type(layer) for _, layer in steps]
         self._flattens = nn.Flatten in kinds[: kinds.index(nn.Linear)]
         self.out_features = next(layer.out_features for _, layer in reversed(steps) if isinstance(layer, nn.Linear))
+        self.outputs_per_point = sum(layer.out_features for _, layer in steps if isinstance(layer, nn.Linear))
         self._first = [type(layer) for _, layer in self.layers].index(nn.Linear)
 
     @classmethod
@@ -148,6 +150,12 @@ class Stack:
             d = affine.transposed(d, h.ndim, workspace.take((i, "d"), h.shape, d), beta=0)
         assert inputs is not None
         inputs.add_(d)
+
+
+def values_kept(net: nn.Module, x: Tensor) -> int:
+    """Values that one point of `x` and one draw keep for the backward pass, which makes as many again."""
+    stack = Stack.of(net)
+    return stack.outputs_per_point if stack is not None and stack.takes(x) else outputs_per_example(net, x[:1])
 
 
 class Affine:

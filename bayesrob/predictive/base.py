@@ -20,19 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayesrob import weights
-from bayesrob.errors import InputError
 from bayesrob.models import Categorical, Likelihood
-from bayesrob.nets import spec_of
-from bayesrob.numerics import chunk_size, low_dtype, low_products, outputs_per_example, products
-from bayesrob.predictive.checks import checked_inputs
-from bayesrob.predictive.gradients import (
-    DrawsFunction,
-    LogPredictive,
-    Stream,
-    draw_gradients,
-    gradient,
-    gradient_with_error,
-)
+from bayesrob.nets import spec_of, values_kept
+from bayesrob.numerics import chunk_size, low_dtype, low_products, products
+from bayesrob.predictive.checks import check_lengths, check_values, checked_inputs
+from bayesrob.predictive.gradients import DrawsFunction, LogPredictive, Stream, draw_gradients, gradient, gradient_with_error
 from bayesrob.predictive.objectives import Objective
 from bayesrob.predictive.objectives import objective as find_objective
 from bayesrob.types import Batch, Bounds, DrawLogits, Outputs, checked_bounds
@@ -259,33 +251,17 @@ class Predictive(nn.Module, abc.ABC):
         if self._outputs_per_example is None:
             if len(x) == 0:
                 return self.num_draws
-            self._outputs_per_example = outputs_per_example(self.net, x[:1])
-        # A layer's values are kept for the backward pass, which makes as many again.
+            self._outputs_per_example = values_kept(self.net, x)
         return chunk_size(self.num_draws, x.element_size() * len(x) * (2 * self._outputs_per_example + extra))
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of finite inputs within `bounds`: for the start of long work."""
         self._checked(x)
-        x = x.detach()
-        if not bool(x.isfinite().all()):
-            raise InputError("Inputs contain NaN or infinity.", "No loss is defined there.", "Clean the data first.")
-        if self.bounds is not None and len(x):
-            lo, hi = x.new_tensor(self.bounds).tolist()  # in the inputs' precision: float32's 0.1 is above the double's
-            low, high = float(x.min()), float(x.max())
-            if low < lo or high > hi:
-                raise InputError(
-                    f"Inputs run from {low:g} to {high:g}.",
-                    f"The data's bounds are [{lo:g}, {hi:g}].",
-                    "Scale the inputs as the training data were, or set other bounds.",
-                )
+        check_values(x.detach(), self.bounds)
 
     def check_labels(self, x: Tensor, y: Tensor) -> None:
         """Raise `InputError` unless `y` holds one valid label for every point of `x`."""
-        if not isinstance(y, Tensor) or y.ndim == 0:
-            kind = "single number" if isinstance(y, Tensor) else type(y).__name__
-            raise InputError(f"Labels are a {kind}.", "A tensor [batch] is needed.", "Use torch.as_tensor(y).")
-        if len(y) != len(x):
-            raise InputError(f"{len(x)} inputs but {len(y)} labels.", "Each input needs its own.", "Check the batch.")
+        check_lengths(x, y)
         if self.out_features is None and len(x):
             with torch.no_grad():
                 self.out_features = self.net(x[:1]).shape[-1]
@@ -295,8 +271,7 @@ class Predictive(nn.Module, abc.ABC):
         """Inputs of which gradients can be taken, and the objective."""
         x = self._checked(x)
         self.check_labels(x, y)
-        if not bool(x.detach().isfinite().all()):
-            raise InputError("Inputs contain NaN or infinity.", "No gradient is defined there.", "Clean the data first.")
+        check_values(x.detach())
         return x, find_objective(objective, self.likelihood)
 
     def _checked(self, x: Tensor) -> Batch:

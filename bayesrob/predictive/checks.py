@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from bayesrob.errors import InputError
-from bayesrob.types import Batch
+from bayesrob.types import Batch, Bounds
 
-__all__ = ["check_num_draws", "checked_inputs"]
+__all__ = ["check_lengths", "check_num_draws", "check_values", "checked_inputs"]
 
 
 def checked_inputs(x: Tensor, input_shape: tuple[int, ...] | None, dtype: torch.dtype | None) -> Batch:
@@ -31,6 +31,30 @@ def checked_inputs(x: Tensor, input_shape: tuple[int, ...] | None, dtype: torch.
             f"Use x.to({dtype}), or post.to({x.dtype}).",
         )
     return x.to(dtype)
+
+
+def check_values(x: Tensor, bounds: Bounds | None = None) -> None:
+    """Raise `InputError` unless all inputs are finite, and inside `bounds`."""
+    if not bool(x.isfinite().all()):
+        raise InputError("Inputs contain NaN or infinity.", "No loss or gradient is defined there.", "Clean the data first.")
+    if bounds is not None and len(x):
+        lo, hi = x.new_tensor(bounds).tolist()  # in the inputs' precision: float32's 0.1 is above the double's
+        low, high = float(x.min()), float(x.max())
+        if low < lo or high > hi:
+            raise InputError(
+                f"Inputs run from {low:g} to {high:g}.",
+                f"The data's bounds are [{lo:g}, {hi:g}].",
+                "Scale the inputs as the training data were, or set other bounds.",
+            )
+
+
+def check_lengths(x: Tensor, y: object) -> None:
+    """Raise `InputError` unless `y` is a tensor with one label for every input."""
+    if not isinstance(y, Tensor) or y.ndim == 0:
+        kind = "single number" if isinstance(y, Tensor) else type(y).__name__
+        raise InputError(f"Labels are a {kind}.", "A tensor [batch] is needed.", "Use torch.as_tensor(y).")
+    if len(y) != len(x):
+        raise InputError(f"{len(x)} inputs but {len(y)} labels.", "Each input needs its own.", "Check the batch.")
 
 
 def check_num_draws(num_draws: object, available: int | None = None) -> int:

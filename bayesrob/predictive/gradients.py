@@ -132,11 +132,13 @@ def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood
         outputs, pullback = f.vjp(x)
         if prediction is not None:
             prediction.add(outputs)
-        chunk_sum, slope = value_and_slope(lambda outputs: likelihood.log_prob(outputs, y).logsumexp(0), outputs)
+        log_prob = likelihood.log_prob(outputs, y)
+        chunk_sum = log_prob.logsumexp(0)
         new_sum = chunk_sum if log_sum is None else torch.logaddexp(log_sum, chunk_sum)
         if log_sum is not None:
             mean *= _per_point((log_sum - new_sum).exp(), x)
-        pullback(slope * (chunk_sum - new_sum).exp().unsqueeze(-1), mean)
+        score = likelihood.score(outputs, likelihood.encode(y, outputs.shape[-1], outputs))
+        pullback(score.mul_((log_prob - new_sum).exp_().unsqueeze(-1)), mean)
         log_sum = new_sum
     return mean.neg_()
 

@@ -148,9 +148,9 @@ def test_every_row_of_a_batch_is_its_own_trajectory(target):
     kinetics = kinetic(ps, inverse_masses)
     for k in range(3):
         start = point(target, thetas[k])
-        torch.testing.assert_close(vars(batch.rows()[k]), vars(start), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(batch.rows()[k], start, rtol=1e-10, atol=1e-10)
         end, p = leapfrog(target, start, momenta[k], inverse_masses[k], sizes[k], 6)
-        torch.testing.assert_close(vars(ends.rows()[k]), vars(end), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(ends.rows()[k], end, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(ps[k], p, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(kinetics[k], kinetic(p, inverse_masses[k]), rtol=1e-10, atol=0)
     assert ends.log_joint[3].isnan()

@@ -60,7 +60,7 @@ def test_log_likelihoods_of_a_batch_are_summed_in_float64():
 
 def test_chunks_follow_the_memory():
     model, x, y = case("mlp", "categorical", 1.0)
-    each = 2 * 8 * (4 + 4 + 3)  # values of all layers, and again for the backward pass, in float64
+    each = 2 * 8 * (4 + 3)  # outputs of all products, and again for the backward pass, in float64
     sizes = {memory: [len(part) for part, _ in LogJoint(model, x, y, memory).chunks()] for memory in (1, 4 * each, 2**28)}
     assert sizes == {1: [1] * 11, 4 * each: [4, 4, 3], 2**28: [11]}
     joint = LogJoint(model, x, y, 6 * each)
