@@ -1,6 +1,6 @@
 """NUTS: effective draws of predictions a second, beside Pyro's and NumPyro's, on half moons under 2-32-32-2.
 
-python benchmarks/nuts.py [--runs 5] [--no-peers] [--warmup 200] [--samples 200] [--chains 1] [--smoke]
+python benchmarks/nuts.py [--runs 5] [--no-peers] [--warmup 100] [--samples 100] [--chains 1] [--smoke]
 
 All start at the same weights, adapt the step to an acceptance of 0.8 in the warm-up, keep unit mass, and double a
 trajectory at most six times; chains run in turn. The time includes the warm-up; NumPyro's is given with and without what
@@ -39,7 +39,7 @@ def effective_draws(bnn: br.models.BayesianNetwork, draws: Tensor, x: Tensor) ->
 def main() -> None:
     number = {"type": int, "metavar": "N"}
     settings = options(
-        __doc__, warmup={**number, "default": 200}, samples={**number, "default": 200}, chains={**number, "default": 1}
+        __doc__, warmup={**number, "default": 100}, samples={**number, "default": 100}, chains={**number, "default": 1}
     )
     print(header())
     warmup, samples = (20, 20) if settings.smoke else (settings.warmup, settings.samples)
@@ -67,11 +67,9 @@ def main() -> None:
     ways.add("bayesrob", ours)
     job = (bnn, starts, x, y, warmup, samples, DEPTH)
     ways.peer("Pyro NUTS(model)", "with_pyro", "nuts", *job, reference=reference)
-    ways.peer("Pyro NUTS(flat potential)", "with_pyro", "nuts", *job, reference=reference, flat=True)
     ways.peer("NumPyro NUTS kernel, compiled before", "with_numpyro", "nuts_kernel", *job, reference=reference)
-    for target, flat in (("model", False), ("potential", True)):
-        name = f"NumPyro MCMC.run({target}), compilation included"
-        ways.peer(name, "with_numpyro", "nuts_run", *job, reference=reference, flat=flat)
+    name = "NumPyro MCMC.run(potential), compilation included"
+    ways.peer(name, "with_numpyro", "nuts_run", *job, reference=reference, flat=True)
     found: dict[str, list[np.ndarray]] = {name: [] for name in ways.run}
     seconds = alternate(ways, settings.runs, lambda name, draws: found[name].append(effective_draws(bnn, draws, fixed)))
 

@@ -4,7 +4,9 @@ python benchmarks/strength.py [--runs 5] [--no-peers] [--smoke]
 
 The posterior is mean-field SVI at its defaults on 784-512-10, trained once and kept in the folder for temporary files. The
 middle eps is the one at which foolbox leaves about half of the images (found on every fifth of them). Fifteen steps of
-2.5 eps / 15 without a random start for all; robust accuracy is scored afresh in float32 on all draws. A way is of
+2.5 eps / 15 on the loss of the averaged prediction, without a random start, for all; the peers see a module whose weights
+require no gradient, which is faster for them. Robust accuracy is scored afresh in float32 on all draws. The outer eps are
+timed twice, to see whether the middle one is special. A way is of
 "equal" strength if it leaves no more than one binomial standard error above the strongest one's robust accuracy.
 """
 
@@ -13,7 +15,6 @@ from __future__ import annotations
 import importlib
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from timing import Ways, alternate, header, options, table
@@ -30,9 +31,8 @@ def exact(eps: float, objective: str) -> br.attacks.PGD:
 
 
 def fast(eps: float) -> br.attacks.PGD:
-    """The named option that trades exact gradients for time; a TypeError where bayesrob has none."""
-    settings: dict[str, Any] = {"fast": True}
-    return br.attacks.PGD(eps=eps, steps=STEPS, random_start=False, **settings)
+    """The named option: coarse early steps, bfloat16, broken images leave."""
+    return br.attacks.PGD.fast(eps, steps=STEPS, random_start=False, objective="predictive_loss")
 
 
 def posterior(smoke: bool) -> tuple[br.predictive.HeldDraws, Tensor, Tensor]:
@@ -53,7 +53,7 @@ def robust_accuracy(post: br.predictive.HeldDraws, x: Tensor, y: Tensor) -> floa
 
 
 def middle_eps(post: br.predictive.HeldDraws, x: Tensor, y: Tensor, peers: bool) -> float:
-    """Where foolbox (without peers: ours, on the same objective) leaves half of the images, by bisection to 2%."""
+    """Where foolbox (without peers: ours, of the same objective) leaves half of the images, by bisection to 2%."""
 
     def left(eps: float) -> float:
         if peers:
@@ -79,16 +79,11 @@ def main() -> None:
     print(f"Accuracy without an attack: {robust_accuracy(post, x, y):.1%} of {len(x)} images.\n")
     for eps in (round(0.75 * middle, 4), middle, round(1.25 * middle, 4)):
         ways = Ways(settings.peers)
-        for name, objective in (("bayesrob", "expected_loss"), ("bayesrob, predictive_loss", "predictive_loss")):
-            attack = exact(eps, objective)
-            ways.add(name, lambda attack=attack: attack(post, x, y))
-        try:
-            attack = fast(eps)
-            ways.add("bayesrob, fast", lambda attack=attack: attack(post, x, y))
-        except TypeError as error:
-            ways.missing["bayesrob, fast"] = str(error)
+        attack = exact(eps, "predictive_loss")
+        ways.add("bayesrob, exact", lambda attack=attack: attack(post, x, y))
+        attack = fast(eps)
+        ways.add("bayesrob, fast", lambda attack=attack: attack(post, x, y))
         for library in LIBRARIES:
-            ways.peer(library, "attacks", library, post, x, y, eps, STEPS)
             ways.peer(f"{library}, weights frozen", "attacks", library, post, x, y, eps, STEPS, frozen=True)
         left: dict[str, float] = {}
 
@@ -97,13 +92,13 @@ def main() -> None:
             assert float((attacked - x).abs().max()) <= eps + 1e-5, f"{name} left the ball"
             left[name] = robust_accuracy(post, attacked, y)
 
-        seconds = alternate(ways, settings.runs, score)
+        seconds = alternate(ways, settings.runs if eps == middle else min(settings.runs, 2), score)
         strongest = min(left.values())
         error = (strongest * (1 - strongest) / len(x)) ** 0.5
         accuracy = {name: f"{value:.1%}" for name, value in left.items()}
         equal = {name: "equal" if value <= strongest + error else "weaker" for name, value in left.items()}
         columns = {"robust accuracy": accuracy, f"strength (within {error:.1%} of the strongest)": equal}
-        ours = "bayesrob, fast" if "bayesrob, fast" in seconds else "bayesrob"
+        ours = "bayesrob, fast"
         title = f"PGD-{STEPS}, eps {eps}, {post.num_draws} draws of an SVI posterior 784-512-10 on MNIST, {len(x)} images"
         print(table(title, seconds, 1, "s", ways, columns, ours), flush=True)
 

@@ -80,6 +80,8 @@ class _Tree(NamedTuple):
     momentum_sum: Tensor
     first_velocity: Tensor  # M^-1 p
     last_velocity: Tensor
+    along_first: float  # momentum_sum' M^-1 p: it has turned where this is not positive
+    along_last: float
 
 
 class _Walk:
@@ -100,38 +102,57 @@ class _Walk:
 
     def leaf(self, state: Phase, log_weight: float) -> _Tree:
         """A stretch of one state."""
-        velocity = state.momentum if self._unit_mass else self.inverse_mass * state.momentum
-        return _Tree(state, state, state, log_weight, state.momentum, velocity, velocity)
+        p = state.momentum
+        velocity = p if self._unit_mass else self.inverse_mass * p
+        along = _twice_kinetic(state)
+        return _Tree(state, state, state, log_weight, p, velocity, velocity, along, along)
 
     def subtree(self, start: Phase, direction: int, depth: int) -> Generator[Refresh | Move, Phase, _Tree | None]:
         """2^depth new states beyond `start`; None if they turn back on themselves or diverge, which ends the walk."""
-        if depth == 0:
-            end = yield Move(start.point, start.momentum, self.inverse_mass, direction * self.step_size, 1)
-            return self._leaf(end.own())
-        near = yield from self.subtree(start, direction, depth - 1)
-        if near is None:
-            return None
-        far = yield from self.subtree(near.last if direction > 0 else near.first, direction, depth - 1)
-        if far is None:
-            return None
-        total = _log_add(near.log_weight, far.log_weight)
-        chosen = far if self.uniform() < math.exp(far.log_weight - total) else near
-        whole = self.join(*((near, far) if direction > 0 else (far, near)), chosen=chosen)
-        return None if self.turned else whole
+        step_size, end = direction * self.step_size, start
+        waiting: list[_Tree] = []  # stretches of falling length, each for a neighbour as long as itself
+        for count in range(1, 2**depth + 1):
+            end = (yield Move(end.point, end.momentum, self.inverse_mass, step_size, 1)).own()
+            tree = self._leaf(end)
+            if tree is None:
+                return None
+            while count % 2 == 0:
+                count //= 2
+                near, far = waiting.pop(), tree
+                total = _log_add(near.log_weight, far.log_weight)
+                chosen = far if self.uniform() < math.exp(far.log_weight - total) else near
+                tree = self.join(*((near, far) if direction > 0 else (far, near)), chosen=chosen)
+                if self.turned:
+                    return None
+            waiting.append(tree)
+        return waiting.pop()
 
     def join(self, before: _Tree, after: _Tree, chosen: _Tree) -> _Tree:
-        """Two neighbouring stretches as one; notes whether the trajectory turned within it."""
-        momentum_sum = before.momentum_sum + after.momentum_sum
-        self.turned = _turns(before.first_velocity, after.last_velocity, momentum_sum)
-        if not (before.first is before.last and after.first is after.last):  # of two states there is but one stretch
-            self.turned = (
-                self.turned
-                or _turns(before.first_velocity, after.first_velocity, before.momentum_sum + after.first.momentum)
-                or _turns(before.last_velocity, after.last_velocity, before.last.momentum + after.momentum_sum)
-            )
+        """Two neighbouring stretches as one; notes whether the trajectory turned within it.
+
+        What is known of the halves is not computed again: (s + t)' v = s' v + t' v, and p' M^-1 q = q' M^-1 p.
+        """
+        first, last = before.first_velocity, after.last_velocity
+        along_first = before.along_first + _dot(after.momentum_sum, first)
+        if before.first is before.last and after.first is after.last:  # of two states there is but one stretch
+            along_last = after.along_last + along_first - before.along_first
+            self.turned = along_first <= 0 or along_last <= 0
+        else:
+            along_last = after.along_last + _dot(before.momentum_sum, last)
+            self.turned = along_first <= 0 or along_last <= 0 or self._turns_between(before, after)
         log_weight = _log_add(before.log_weight, after.log_weight)
-        ends = before.first_velocity, after.last_velocity
-        return _Tree(before.first, after.last, chosen.drawn, log_weight, momentum_sum, *ends)
+        momentum_sum = before.momentum_sum + after.momentum_sum
+        return _Tree(before.first, after.last, chosen.drawn, log_weight, momentum_sum, first, last, along_first, along_last)
+
+    def _turns_between(self, before: _Tree, after: _Tree) -> bool:
+        """Whether one stretch and the other's nearest state turn."""
+        p, q = before.last.momentum, after.first.momentum
+        return (
+            before.along_first + _dot(q, before.first_velocity) <= 0
+            or _dot(before.momentum_sum, after.first_velocity) + _twice_kinetic(after.first) <= 0
+            or _dot(after.momentum_sum, before.last_velocity) + _twice_kinetic(before.last) <= 0
+            or after.along_last + _dot(p, after.last_velocity) <= 0
+        )
 
     def _leaf(self, end: Phase) -> _Tree | None:
         error = end.energy - self.energy
@@ -147,8 +168,13 @@ class _Walk:
         return self.leaf(end, -error)
 
 
-def _turns(first_velocity: Tensor, last_velocity: Tensor, momentum_sum: Tensor) -> bool:
-    return float(momentum_sum @ first_velocity) <= 0 or float(momentum_sum @ last_velocity) <= 0
+def _twice_kinetic(state: Phase) -> float:
+    """p' M^-1 p."""
+    return 2 * (state.energy + float(state.point.log_joint))
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return torch.dot(a, b).item()
 
 
 def _log_add(a: float, b: float) -> float:

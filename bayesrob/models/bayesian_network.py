@@ -116,9 +116,10 @@ class BayesianNetwork(nn.Module):
         return self
 
     def _flat_prior(self) -> tuple[Tensor, float]:
-        """Precision of every weight's prior, and the density's logarithm at zero."""
-        normaliser = self.prior_scales.double().log().sum() + 0.5 * math.log(2 * math.pi) * self.num_weights
-        return self.prior_scales.square().reciprocal(), -float(normaliser)
+        """Minus half the precision of every weight's prior, in float64, and the density's logarithm at zero."""
+        scales = self.prior_scales.double()
+        normaliser = scales.log().sum() + 0.5 * math.log(2 * math.pi) * self.num_weights
+        return -0.5 * scales.square().reciprocal(), -float(normaliser)
 
     def _flat_scales(self, dtype: torch.dtype) -> Tensor:
         return self.flatten({n: torch.full(s, self._site_scales[n], dtype=dtype) for n, s in self._shapes.items()})
@@ -156,8 +157,8 @@ class BayesianNetwork(nn.Module):
 
     def log_prior(self, theta: Float[Tensor, "*draws weight"]) -> Tensor:
         """log p(w) of each weight vector, float64 `[*draws]`."""
-        precision, at_zero = self._prior
-        return (theta.square() * precision).sum(-1, dtype=torch.float64).mul_(-0.5).add_(at_zero)
+        factor, at_zero = self._prior
+        return (theta.double().square() @ factor).add_(at_zero)
 
     def log_joint(self, theta: Float[Tensor, " weight"], x: Batch, y: Labels, num_data: int | None = None) -> Tensor:
         """log p(w) + (num_data / batch) log p(y | x, w), a float64 scalar: Pyro's trace log-probability."""

@@ -24,7 +24,7 @@ from tests.inference.helpers import by_chain, check_moments, correlation, theta
         HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, num_chains=4, adapt_mass=True, step_jitter=0.3),
         HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, step_jitter=0.3, start="prior"),
         NUTS(num_samples=500, warmup=200),
-        NUTS(num_samples=500, warmup=200, adapt_mass=True, start="prior"),
+        NUTS(num_samples=1500, warmup=200, adapt_mass=True, start="prior"),
         NUTS(num_samples=500, warmup=100, step_size=0.05, max_tree_depth=4),
     ],
     ids=[
@@ -55,7 +55,7 @@ def test_adapted_mass_masters_unequal_scales(linear_gaussian):
     With jitter: learnt mass makes all periods 2 pi, and ten adapted steps would end near where they began.
     """
     exact = linear_gaussian(n=40, d=2, noise=0.5, x_scale=torch.tensor([10.0, 0.1]))
-    sampler = HMC(num_samples=400, warmup=300, step_size=None, num_steps=10, num_chains=2, adapt_mass=True, step_jitter=0.5)
+    sampler = HMC(num_samples=1600, warmup=300, num_steps=10, num_chains=2, adapt_mass=True, step_jitter=0.5)
     post = sampler.fit(exact.model, exact.dataset, seed=0)
     scale = exact.covariance.diagonal().sqrt()
     assert scale.max() / scale.min() > 50

@@ -73,6 +73,41 @@ def test_states_of_a_subtree_are_drawn_by_their_weight(target):
     assert (np.abs(counts / 2000 - weights) < 4 * error).all()
 
 
+@pytest.mark.parametrize("step", [0.03, 0.06])
+@pytest.mark.parametrize("unit_mass", [True, False])
+def test_turns_are_those_of_all_momentum_sums(target, step, unit_mass):
+    """Two neighbouring stretches at every place and length of a trajectory: six plain products each, none reused."""
+    state, momentum, inverse_mass, energy = start(target)
+    if unit_mass:
+        inverse_mass = torch.ones_like(inverse_mass)
+        energy = float(-state.log_joint + kinetic(momentum, inverse_mass))
+    walk = _Walk(inverse_mass, step, energy, rng.generator(0))
+    leaves, momenta = [], []
+    for _ in range(32):
+        state, momentum = leapfrog(target, state, momentum, inverse_mass, step, 1)
+        leaves.append(walk.leaf(Phase(state, momentum, float(kinetic(momentum, inverse_mass) - state.log_joint)), 0.0))
+        momenta.append(momentum)
+
+    def turns(first, stop):
+        along = inverse_mass * torch.stack(momenta[first:stop]).sum(0)
+        return float(along @ momenta[first]) <= 0 or float(along @ momenta[stop - 1]) <= 0
+
+    found, trees, size = [], leaves, 1
+    while len(trees) > 1:
+        joined = []
+        for i, (before, after) in enumerate(zip(trees[::2], trees[1::2], strict=True)):
+            joined.append(walk.join(before, after, chosen=after))
+            a, middle, b = 2 * i * size, (2 * i + 1) * size, (2 * i + 2) * size
+            assert walk.turned == (turns(a, b) or turns(a, middle + 1) or turns(middle - 1, b))
+            found.append(walk.turned)
+            p, v = torch.stack(momenta[a:b]).sum(0), inverse_mass * momenta[a]
+            assert joined[-1].along_first == pytest.approx(float(p @ v), abs=1e-9)
+            assert joined[-1].along_last == pytest.approx(float(p @ (inverse_mass * momenta[b - 1])), abs=1e-9)
+        trees, size = joined, 2 * size
+    assert any(found)
+    assert not all(found)
+
+
 def test_a_trajectory_turns_after_about_half_a_period(linear_gaussian):
     """Prior only: N(0, 1) in 21 dimensions has period 2 pi, so about 31 steps of 0.1, as a power of two, turn."""
     exact = linear_gaussian(n=2, d=20, noise=1e4)

@@ -43,6 +43,16 @@ def test_log_joint_from_the_formulas(likelihood, noise_scale):
     assert float(model.log_joint(theta, x, y, num_data=50)) == pytest.approx(prior + 10 * data, rel=1e-12)
 
 
+@pytest.mark.parametrize("prior_scale", [0.7, "fan_in"])
+def test_log_prior_of_float32_weights_is_taken_in_float64(prior_scale):
+    """A million weights, under scales as float32 holds them: sums of float32 squares are right to seven digits at best."""
+    model = BayesianNetwork(nets.mlp(1000, (1000,), 2), prior_scale)
+    theta = random_theta(model, 3).float()
+    expected = torch.distributions.Normal(0.0, model.prior_scales.double()).log_prob(theta.double()).sum(-1)
+    torch.testing.assert_close(model.log_prior(theta), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(model.log_prior(theta[0]), expected[0], rtol=1e-12, atol=0)
+
+
 def test_a_mini_batch_estimates_the_whole_without_bias():
     model, x, y = case("mlp", "categorical", 1.0)
     theta = random_theta(model)
