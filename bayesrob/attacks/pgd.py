@@ -66,11 +66,13 @@ class PGD(Attack):
     def fast(cls, eps: float = 0.1, steps: int = 15, **settings: Any) -> PGD:
         """For robust accuracy alone, at a fraction of the cost: the settings that `docs/benchmarks.md` compares.
 
-        Two thirds of the steps average 10 draws, products are rounded to bfloat16 where this machine multiplies those faster
+        Half of the steps average 25 draws (10 draws for two thirds of them were faster and left 4% more of the images, more
+        than a standard error), products are rounded to bfloat16 where this machine multiplies those faster
         (`numerics.fast_precision`), and points that are broken (in full precision, by all draws) leave the batch.
         `settings` may say otherwise.
         """
-        quick: dict[str, Any] = {"precision": fast_precision(), "coarse_steps": 2 * steps // 3, "stop_when_broken": True}
+        quick: dict[str, Any] = {"precision": fast_precision(), "coarse_steps": steps // 2, "coarse_draws": 25}
+        quick["stop_when_broken"] = True
         return cls(eps, steps=steps, **{**quick, **settings})
 
     @property

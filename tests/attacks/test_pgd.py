@@ -198,11 +198,11 @@ def test_a_point_that_is_wrong_already_stays_where_it_starts():
 
 def test_fast_is_a_set_of_settings_that_may_be_overridden():
     fast = PGD.fast(0.2, steps=9)
-    assert fast == PGD(0.2, steps=9, coarse_steps=6, stop_when_broken=True, precision=fast.precision)
+    assert fast == PGD(0.2, steps=9, coarse_steps=4, coarse_draws=25, stop_when_broken=True, precision=fast.precision)
     assert fast.precision in ("bf16", "full")
     assert fast.only_accuracy
     assert not PGD().only_accuracy
-    assert PGD.fast(precision="full", stop_when_broken=False, coarse_steps=0) == PGD()
+    assert PGD.fast(precision="full", stop_when_broken=False, coarse_steps=0, coarse_draws=10) == PGD()
     assert fast.settings()["precision"] == fast.precision
 
 
