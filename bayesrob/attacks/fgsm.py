@@ -1,18 +1,18 @@
-"""Fast gradient sign method."""
+"""Fast gradient sign method: one step, away from the true class or towards another."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_attack_draws, check_attack_objective, check_ball, next_seed
+from bayesrob.attacks.base import Attack
 from bayesrob.attacks.geometry import clip, steepest
-from bayesrob.predictive import Predictive
-from bayesrob.types import Batch, Labels
+from bayesrob.attacks.victim import Victim
+from bayesrob.types import Batch
 
-__all__ = ["FGSM"]
+__all__ = ["FGSM", "TargetedFGSM"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +27,31 @@ class FGSM(Attack):
         eps: radius in the inputs' own unit; 0.1 of a pixel range of 1 is the papers' MNIST setting.
         norm: "l_inf" or "l_2".
         objective: which average is climbed, see `predictive.objectives`.
-        num_draws: draws to average (the first of held ones, new ones of fresh); None: the predictive's own number.
+        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
     eps: float = 0.1
     norm: Literal["l_inf", "l_2"] = "l_inf"
     objective: str = "expected_loss"
-    num_draws: int | None = None
 
-    def __post_init__(self) -> None:
-        check_ball(self.eps, self.norm)
-        check_attack_objective(self.objective)
-        check_attack_draws(self.num_draws)
+    needs_classes: ClassVar[bool] = False
+    paper: ClassVar[str] = "Goodfellow et al. 2015"
 
-    def perturb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
-        gradient = predictive.input_gradient(x, y, self.objective, self.num_draws, next_seed(generator))
-        return clip(x + self.eps * steepest(gradient, self.norm), predictive.bounds)
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        return clip(x + self.eps * steepest(victim.gradient(x, self.objective), self.norm), victim.bounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetedFGSM(FGSM):
+    """One step towards a class: x - eps * sign(gradient of the loss of the target) (Kurakin et al. 2017, section 2.2).
+
+    Args:
+        target: the class aimed at; the least likely one by default, as in that paper. See `Attack` for the others.
+    """
+
+    target: int | Literal["least_likely", "most_likely", "random", "given"] | None = dataclasses.field(
+        default="least_likely", kw_only=True
+    )
+
+    needs_classes: ClassVar[bool] = True
+    paper: ClassVar[str] = "Kurakin et al. 2017"

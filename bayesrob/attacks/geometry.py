@@ -11,15 +11,19 @@ from torch import Tensor
 
 from bayesrob.types import Batch, Bounds, Real
 
-__all__ = ["NORMS", "clip", "norms", "project", "random_point", "steepest"]
+__all__ = ["NORMS", "clip", "norms", "per_point", "project", "random_point", "steepest"]
 
 NORMS = ("l_2", "l_inf")
 
 
 def norms(delta: Batch, norm: str) -> Float[Tensor, " batch"]:
-    """The norm of each point's perturbation."""
+    """The norm of each point's perturbation: "l_inf", "l_2", "l_1", or "l_0", the number of components that changed."""
     flat = delta.flatten(1)
-    return flat.abs().amax(1) if norm == "l_inf" else flat.norm(dim=1)
+    if norm == "l_inf":
+        return flat.abs().amax(1)
+    if norm == "l_0":
+        return (flat != 0).sum(1).to(delta.dtype)
+    return flat.abs().sum(1) if norm == "l_1" else flat.norm(dim=1)
 
 
 def clip(x: Batch, bounds: Bounds | None) -> Batch:
@@ -36,9 +40,9 @@ def steepest(gradient: Batch, norm: str) -> Batch:
         return gradient.sign()
     # Scaled by the largest component first: squares of gradients of 1e-30 would underflow to zero.
     top = gradient.flatten(1).abs().amax(1).clamp(min=torch.finfo(gradient.dtype).tiny)
-    scaled = gradient / _per_point(top, gradient)
+    scaled = gradient / per_point(top, gradient)
     length = scaled.flatten(1).norm(dim=1)
-    return scaled / _per_point(torch.where(length > 0, length, 1.0), gradient)
+    return scaled / per_point(torch.where(length > 0, length, 1.0), gradient)
 
 
 def project(candidate: Batch, x: Batch, eps: Real, norm: str, bounds: Bounds | None) -> Batch:
@@ -54,7 +58,7 @@ def project(candidate: Batch, x: Batch, eps: Real, norm: str, bounds: Bounds | N
 
 def _shrink(delta: Batch, eps: Real) -> Batch:
     length = norms(delta, "l_2")
-    return delta * _per_point(torch.where(length > eps, eps / length, 1.0), delta)
+    return delta * per_point(torch.where(length > eps, eps / length, 1.0), delta)
 
 
 def _ball_and_box(delta: Batch, eps: Real, lo: Batch, hi: Batch) -> Batch:
@@ -68,7 +72,7 @@ def _ball_and_box(delta: Batch, eps: Real, lo: Batch, hi: Batch) -> Batch:
     if eps == 0:
         return torch.zeros_like(delta)
     for _ in range(delta[0].numel() + 1 if len(delta) else 0):
-        moved = delta * _per_point(scale, delta)
+        moved = delta * per_point(scale, delta)
         clamped = moved.clamp(lo, hi)
         stopped = clamped != moved
         spent = torch.where(stopped, clamped, 0.0).flatten(1).square().sum(1)
@@ -79,7 +83,7 @@ def _ball_and_box(delta: Batch, eps: Real, lo: Batch, hi: Batch) -> Batch:
         if bool((larger <= scale * (1 + 1e-7)).all()):
             break
         scale = larger
-    return (delta * _per_point(scale, delta)).clamp(lo, hi)
+    return (delta * per_point(scale, delta)).clamp(lo, hi)
 
 
 def random_point(x: Batch, eps: Real, norm: str, bounds: Bounds | None, generator: torch.Generator) -> Batch:
@@ -92,8 +96,9 @@ def random_point(x: Batch, eps: Real, norm: str, bounds: Bounds | None, generato
     radius = torch.rand(len(x), generator=generator, dtype=torch.float32).to(x) ** (
         1 / max(1, x[0].numel() if len(x) else 1)
     )
-    return clip(x + eps * direction * _per_point(radius, x), bounds)
+    return clip(x + eps * direction * per_point(radius, x), bounds)
 
 
-def _per_point(values: Tensor, like: Tensor) -> Tensor:
+def per_point(values: Tensor, like: Tensor) -> Tensor:
+    """`values` `[batch]`, shaped to broadcast against `like` `[batch, *shape]`."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_attack_draws, check_attack_objective, check_ball, next_seed
-from bayesrob.attacks.geometry import project, random_point, steepest
+from bayesrob.attacks.base import Attack, check_at_least, check_positive
+from bayesrob.attacks.geometry import per_point, project, random_point, steepest
+from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError, check_name
 from bayesrob.numerics import PRECISIONS, fast_precision
 from bayesrob.predictive import Predictive
-from bayesrob.types import Batch, Labels
+from bayesrob.types import Batch
 
 __all__ = ["PGD"]
 
@@ -36,16 +36,13 @@ class PGD(Attack):
             worst case (15 and 50 steps alike), this one under 0.01%; on the digits' networks it climbs higher too.
         random_start: False starts at x itself (the basic iterative method).
         objective: which average is climbed, see `predictive.objectives`.
-        num_draws: draws to average; None: the predictive's own number.
-        draws: for predictives drawn fresh. "fresh": new draws at every step (expectation over transformation, Athalye
-            et al. 2018), so the attack cannot overfit to one set. "held": one set, drawn at the start, for all steps.
-            Held draws are what they are either way.
         precision: of the gradients' products: "full", "bf16", or on NVIDIA cards "tf32". What decides (restarts, points
             that stop) is computed in full whatever it says.
         coarse_steps: the first so many steps average only
         coarse_draws: draws.
         stop_when_broken: a point that the posterior predictive gets wrong, with all draws and in full precision, leaves the
             batch. For where accuracy is the only score: such a point is not pushed any further.
+        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
     eps: float = 0.1
@@ -55,12 +52,13 @@ class PGD(Attack):
     step_size: float | None = None
     random_start: bool = True
     objective: str = "expected_loss"
-    num_draws: int | None = None
-    draws: Literal["fresh", "held"] = "fresh"
     precision: Literal["full", "bf16", "tf32"] = "full"
     coarse_steps: int = 0
     coarse_draws: int = 10
     stop_when_broken: bool = False
+
+    needs_classes: ClassVar[bool] = False
+    paper: ClassVar[str] = "Madry et al. 2018"
 
     @classmethod
     def fast(cls, eps: float = 0.1, steps: int = 15, **settings: Any) -> PGD:
@@ -80,103 +78,80 @@ class PGD(Attack):
         return self.stop_when_broken
 
     def __post_init__(self) -> None:
-        check_ball(self.eps, self.norm)
-        check_attack_objective(self.objective)
-        check_attack_draws(self.num_draws)
-        check_name("draws", self.draws, ["fresh", "held"])
+        super().__post_init__()
         check_name("precision", self.precision, PRECISIONS)
-        for name, least in (("steps", 1), ("restarts", 1), ("coarse_draws", 1), ("coarse_steps", 0)):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise InputError(
-                    f"{name} is {getattr(self, name)!r}.", f"It counts from {least}.", f"Give {name} >= {least}."
-                )
-        if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise InputError(
-                f"step_size is {self.step_size}.", "A step must go somewhere.", "Give a positive number, or None."
-            )
+        check_at_least(self, steps=1, restarts=1, coarse_draws=1, coarse_steps=0)
+        check_positive(self, "step_size")
 
-    def perturb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
+    def check_fits(self, predictive: Predictive) -> None:
+        super().check_fits(predictive)
+        if self.stop_when_broken and predictive.likelihood.name != "categorical":
+            raise InputError("stop_when_broken in regression.", "No prediction is wrong there.", "Leave it out.")
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         if self.stop_when_broken:
-            return self._until_broken(predictive, x, y, generator)
-        best = self._climb(predictive, x, y, generator)
+            return self._until_broken(victim, x, generator)
+        best = self._climb(victim, x, generator)
         if self.restarts == 1:
             return best
-        score_seed = next_seed(generator)  # one for all restarts: fresh draws are then the same for each
-        wrong, value = self._score(predictive, best, y, score_seed)
+        fooled, value = victim.fooled(best), victim.loss(best, self.objective)
         for _ in range(self.restarts - 1):
-            other = self._climb(predictive, x, y, generator)
-            other_wrong, other_value = self._score(predictive, other, y, score_seed)
-            better = (other_wrong & ~wrong) | ((other_wrong == wrong) & (other_value > value))
-            best = torch.where(better.reshape(-1, *(1,) * (x.ndim - 1)), other, best)
-            wrong, value = torch.where(better, other_wrong, wrong), torch.where(better, other_value, value)
+            other = self._climb(victim, x, generator)
+            other_fooled, other_value = victim.fooled(other), victim.loss(other, self.objective)
+            better = (other_fooled & ~fooled) | ((other_fooled == fooled) & (other_value > value))
+            best = torch.where(per_point(better, x), other, best)
+            fooled, value = torch.where(better, other_fooled, fooled), torch.where(better, other_value, value)
         return best
 
-    def _climb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
-        z = self._start(predictive, x, generator)
-        seed = next_seed(generator)
+    def _climb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        z = self._start(victim, x, generator)
         for step in range(self.steps):
-            num_draws = self._num_draws(predictive, step)
-            gradient = predictive.input_gradient(z, y, self.objective, num_draws, seed, precision=self.precision)
-            z = self._moved(predictive, z, gradient, x, step)
-            seed = next_seed(generator) if self.draws == "fresh" else seed
+            num_draws = self._num_draws(victim, step)
+            gradient = victim.gradient(z, self.objective, num_draws=num_draws, precision=self.precision)
+            z = self._moved(victim, z, gradient, x, step)
         return z
 
-    def _until_broken(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
+    def _until_broken(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         """`_climb`, restart after restart, for the points that are not broken yet.
 
         The forward pass of a gradient tells who seems broken; only those are looked at again, in full.
         """
-        if predictive.likelihood.name != "categorical":
-            raise InputError("stop_when_broken in regression.", "No prediction is wrong there.", "Leave it out.")
         result = x.clone()
         left = torch.arange(len(x), device=x.device)
-        score_seed = next_seed(generator)
         for _ in range(self.restarts):
-            z = self._start(predictive, x, generator)[left]
-            seed = next_seed(generator)
+            z = self._start(victim, x, generator)[left]
             for step in range(self.steps + 1):
                 if step == self.steps:  # where the last step led: a look, but no gradient
                     suspects = torch.arange(len(left), device=x.device)
                 else:
-                    num_draws = self._num_draws(predictive, step)
-                    gradient, log_predictive = predictive.gradient_and_prediction(
-                        z, y[left], self.objective, num_draws, seed, self.precision
-                    )
-                    wrong = log_predictive.argmax(-1) != y[left]
-                    suspects = torch.nonzero(wrong & (step >= self.coarse_steps))[:, 0]
-                    seed = next_seed(generator) if self.draws == "fresh" else seed
+                    num_draws = self._num_draws(victim, step)
+                    gradient, log_predictive, _ = victim.look(z, self.objective, left, num_draws, self.precision)
+                    seems = victim.judged(log_predictive, z, left)
+                    suspects = torch.nonzero(seems & (step >= self.coarse_steps))[:, 0]
                 result[left] = z
                 stays = torch.ones_like(left, dtype=torch.bool)
                 if len(suspects):
-                    seen = predictive(z[suspects], self.num_draws, score_seed).argmax(-1)
-                    stays[suspects] = seen == y[left[suspects]]
+                    stays[suspects] = ~victim.fooled(z[suspects], left[suspects])
                 left = left[stays]
                 if len(left) == 0:
                     return result
                 if step < self.steps:
-                    z = self._moved(predictive, z[stays], gradient[stays], x[left], step)
+                    z = self._moved(victim, z[stays], gradient[stays], x[left], step)
         return result
 
-    def _start(self, predictive: Predictive, x: Batch, generator: torch.Generator) -> Batch:
-        return random_point(x, self.eps, self.norm, predictive.bounds, generator) if self.random_start else x
+    def _start(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        return random_point(x, self.eps, self.norm, victim.bounds, generator) if self.random_start else x
 
-    def _moved(self, predictive: Predictive, z: Batch, gradient: Batch, x: Batch, step: int) -> Batch:
+    def _moved(self, victim: Victim, z: Batch, gradient: Batch, x: Batch, step: int) -> Batch:
         moved = z + self._step(step) * steepest(gradient, self.norm)
-        return project(moved, x, self.eps, self.norm, predictive.bounds)
+        return project(moved, x, self.eps, self.norm, victim.bounds)
 
-    def _num_draws(self, predictive: Predictive, step: int) -> int | None:
+    def _num_draws(self, victim: Victim, step: int) -> int | None:
         if step >= self.coarse_steps:
             return self.num_draws
-        return min(self.coarse_draws, self.num_draws or predictive.num_draws)
+        return min(self.coarse_draws, self.num_draws or victim.predictive.num_draws)
 
     def _step(self, step: int) -> float:
         if self.step_size is not None:
             return self.step_size
         return 2.5 * self.eps / self.steps if self.norm == "l_inf" else self.eps * (1 - step / self.steps)
-
-    def _score(self, predictive: Predictive, z: Batch, y: Labels, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether each point fools the posterior predictive (never, for regression), and its objective."""
-        value = predictive.objective_value(z, y, self.objective, self.num_draws, seed)
-        if predictive.likelihood.name != "categorical":
-            return torch.zeros_like(value, dtype=torch.bool), value
-        return predictive(z, self.num_draws, seed).argmax(-1) != y, value

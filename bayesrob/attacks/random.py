@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_ball
+from bayesrob.attacks.base import Attack
 from bayesrob.attacks.geometry import clip, steepest
-from bayesrob.predictive import Predictive
-from bayesrob.types import Batch, Labels
+from bayesrob.attacks.victim import Victim
+from bayesrob.types import Batch
 
 __all__ = ["Random"]
 
@@ -24,17 +24,20 @@ class Random(Attack):
 
     Args:
         eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
+        label, skip_misclassified, num_draws: see `Attack`.
     """
 
     eps: float = 0.1
     norm: Literal["l_inf", "l_2"] = "l_inf"
 
-    def __post_init__(self) -> None:
-        check_ball(self.eps, self.norm)
+    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "nothing"
+    targetable: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+    paper: ClassVar[str] = "Carbone et al. 2020"
 
-    def perturb(self, predictive: Predictive, x: Batch, y: Labels, generator: torch.Generator) -> Batch:
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         if self.norm == "l_inf":
             direction = torch.randint(2, x.shape, generator=generator).to(x) * 2 - 1
         else:
             direction = steepest(torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x), "l_2")
-        return clip(x + self.eps * direction, predictive.bounds)
+        return clip(x + self.eps * direction, victim.bounds)

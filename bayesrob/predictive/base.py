@@ -172,19 +172,17 @@ class Predictive(nn.Module, abc.ABC):
             return gradient(stream, n, x, y, found, self.likelihood)
 
     def gradient_and_prediction(
-        self,
-        x: Tensor,
-        y: Tensor,
-        objective: str = "expected_loss",
-        num_draws: int | None = None,
-        seed: int | None = None,
-        precision: str = "full",
-    ) -> tuple[Batch, Outputs]:
-        """`input_gradient`, and of the same forward pass the log posterior predictive `[batch, class]`; for classifiers."""
+        self, x: Tensor, y: Tensor, objective: str | Objective = "expected_loss", num_draws: int | None = None,
+        seed: int | None = None, precision: str = "full",
+    ) -> tuple[Batch, Outputs, Float[Tensor, " batch"]]:  # fmt: skip
+        """`input_gradient`, and of the same forward pass the log posterior predictive and the objective of each point.
+
+        For classifiers. `objective` may also be an `Objective` of one's own.
+        """
         x, found = self._ready(x, y, objective)
         prediction = LogPredictive()
         with self._stream(x, num_draws, seed, precision) as (n, stream):
-            return gradient(stream, n, x, y, found, self.likelihood, prediction), prediction.value
+            return gradient(stream, n, x, y, found, self.likelihood, prediction), prediction.value, prediction.loss
 
     @contextlib.contextmanager
     def _stream(
@@ -267,7 +265,7 @@ class Predictive(nn.Module, abc.ABC):
                 self.out_features = self.net(x[:1]).shape[-1]
         self.likelihood.check_labels(y, self.out_features)
 
-    def _ready(self, x: Tensor, y: Tensor, objective: str) -> tuple[Batch, Objective]:
+    def _ready(self, x: Tensor, y: Tensor, objective: str | Objective) -> tuple[Batch, Objective]:
         """Inputs of which gradients can be taken, and the objective."""
         x = self._checked(x)
         self.check_labels(x, y)

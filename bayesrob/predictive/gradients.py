@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from bayesrob.errors import InputError
@@ -76,7 +77,10 @@ Stream = Callable[[], Iterable[DrawsFunction]]
 
 
 class LogPredictive:
-    """log of the mean over draws of their probabilities, `[batch, cls]`, gathered chunk by chunk."""
+    """log of the mean over draws of their probabilities, `[batch, cls]`, gathered chunk by chunk; and the objective."""
+
+    loss: Float[Tensor, " batch"]
+    """The objective of each point, once the gradient that gathers this is done."""
 
     def __init__(self) -> None:
         self._sum: Tensor | None = None
@@ -113,18 +117,23 @@ def gradient(
     if isinstance(objective, Pooled):
         return _pooled(stream, num_draws, x, y, objective, LogPredictive() if prediction is None else prediction)
     if isinstance(objective, PredictiveLoss):
-        return _predictive_loss(stream, x, y, likelihood, prediction)
+        return _predictive_loss(stream, num_draws, x, y, likelihood, prediction)
     assert isinstance(objective, DrawMean)
-    total = torch.zeros_like(x)
+    total, loss = torch.zeros_like(x), x.new_zeros(len(x))
     for f in stream():
         outputs, pullback = f.vjp(x)
         if prediction is not None:
             prediction.add(outputs)
+            loss += objective.per_draw(outputs, y, likelihood).sum(0)
         pullback(objective.slope(outputs, y, likelihood), total)
+    if prediction is not None:
+        prediction.loss = loss / num_draws
     return total.div_(num_draws)
 
 
-def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood, prediction: LogPredictive | None) -> Batch:
+def _predictive_loss(
+    stream: Stream, num_draws: int, x: Batch, y: Labels, likelihood: Likelihood, prediction: LogPredictive | None
+) -> Batch:
     """One pass: the gradient of a log-sum-exp over all draws is the average, weighted by the chunks' own sums, of theirs."""
     log_sum: Tensor | None = None
     mean = torch.zeros_like(x)
@@ -140,6 +149,8 @@ def _predictive_loss(stream: Stream, x: Batch, y: Labels, likelihood: Likelihood
         score = likelihood.score(outputs, likelihood.encode(y, outputs.shape[-1], outputs))
         pullback(score.mul_((log_prob - new_sum).exp_().unsqueeze(-1)), mean)
         log_sum = new_sum
+    if prediction is not None and log_sum is not None:
+        prediction.loss = math.log(num_draws) - log_sum
     return mean.neg_()
 
 
@@ -148,7 +159,7 @@ def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pool
     for f in stream():
         prediction.add(f.vjp(x)[0])
     log_predictive = prediction.value
-    _, outer = value_and_slope(lambda value: objective.loss(value, y), log_predictive)
+    prediction.loss, outer = value_and_slope(lambda value: objective.loss(value, y), log_predictive)
     outer /= num_draws
     total = torch.zeros_like(x)
     for f in stream():

@@ -8,6 +8,8 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
   probability it gives the true class, so confidently wrong draws hardly count.
 - `margin`: max over c != y of log pbar_c, minus log pbar_y, with pbar = mean_d softmax(f_d): positive exactly where the
   posterior predictive is wrong, and not flat where it is confident.
+- `dlr`: the margin divided by the gap between the largest and the third of log pbar (difference of logits ratio, Croce &
+  Hein 2020, equation 6): it does not change with the scale of the logits. With two classes there is no third: the margin.
 - `double_softmax`: cross_entropy(pbar taken as logits), and
 - `double_softmax_per_draw`: mean_d cross_entropy(softmax(f_d) taken as logits). Both are what the reference code of
   Carbone et al. computes in its attacks and its gradient statistics. With ten classes they lie in [1.461, 2.461] and
@@ -96,6 +98,15 @@ class Margin(Pooled):
         return wrong - log_predictive.gather(-1, index).squeeze(-1)
 
 
+class DLR(Pooled):
+    def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
+        margin = Margin().loss(log_predictive, y)
+        if log_predictive.shape[-1] < 3:
+            return margin
+        top = log_predictive.topk(3, dim=-1).values
+        return margin / (top[..., 0] - top[..., 2]).clamp(min=torch.finfo(margin.dtype).tiny)
+
+
 class DoubleSoftmax(Pooled):
     def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
         return torch.nn.functional.cross_entropy(log_predictive.exp(), y, reduction="none")
@@ -105,6 +116,7 @@ OBJECTIVES: dict[str, Objective] = {
     "expected_loss": ExpectedLoss(),
     "predictive_loss": PredictiveLoss(),
     "margin": Margin(),
+    "dlr": DLR(),
     "double_softmax": DoubleSoftmax(),
     "double_softmax_per_draw": DoubleSoftmaxPerDraw(),
 }
@@ -119,9 +131,9 @@ def value_and_slope(loss: Callable[[Tensor], Tensor], outputs: Tensor) -> tuple[
     return values.detach(), slope
 
 
-def objective(name: str, likelihood: Likelihood) -> Objective:
-    """The objective called `name`, once it is sure that it means something under `likelihood`."""
-    found = OBJECTIVES[check_name("objective", name, OBJECTIVES)]
+def objective(name: str | Objective, likelihood: Likelihood) -> Objective:
+    """The objective called `name` (or given), once it is sure that it means something under `likelihood`."""
+    found = name if isinstance(name, Objective) else OBJECTIVES[check_name("objective", name, OBJECTIVES)]
     if found.needs_classes and not isinstance(likelihood, Categorical):
         raise InputError(
             f"The objective {name!r} needs classes.",

@@ -20,24 +20,47 @@ CLASSES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One attack under test: whether chance plays a part in it, and settings other than `eps` and `norm`."""
+    """One attack under test.
+
+    Whether chance plays a part in it, cheap settings other than `eps` and `norm`, and whether it stays in a ball of radius
+    `eps`; what does not (minimal perturbations, BV) is held to the bounds alone, unless it is `unclipped`.
+    """
 
     random: bool
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ball: bool = True
+    unclipped: bool = False
 
 
 REGISTRY: dict[str, Row] = {
+    "BIM": Row(random=False, settings={"steps": 4}),
+    "BV": Row(random=False, ball=False, unclipped=True),
     "FGSM": Row(random=False),
+    "LeastLikely": Row(random=False, settings={"steps": 4}),
+    "MIFGSM": Row(random=False, settings={"steps": 4}),
     "PGD": Row(random=True, settings={"steps": 4, "restarts": 2}),
     "Random": Row(random=True),
+    "TargetedFGSM": Row(random=False),
 }
 """A new attack adds its row here, and the contract tests run on it."""
 
-CASES = [(name, norm) for name in REGISTRY for norm in ("l_inf", "l_2")]
+ALL = [
+    (name, norm)
+    for name in REGISTRY
+    for norm in (ATTACKS[name].norms if "norm" in ATTACKS[name].__dataclass_fields__ else ("",))
+]
+BALLS = [(name, norm) for name, norm in ALL if REGISTRY[name].ball]
+AWAY = [(name, norm) for name, norm in BALLS if name not in ("LeastLikely", "TargetedFGSM")]
+"""Those that climb the true class's loss."""
 
 
 def attack(name: str, norm: str, eps: float = 0.3) -> Attack:
-    return ATTACKS[name](eps=eps, norm=norm, **REGISTRY[name].settings)
+    settings: dict[str, Any] = dict(REGISTRY[name].settings)
+    if norm:
+        settings["norm"] = norm
+    if REGISTRY[name].ball:
+        settings["eps"] = eps
+    return ATTACKS[name](**settings)
 
 
 def held(num_draws: int = 5, bounds: Bounds | None = (0, 1)) -> HeldDraws:

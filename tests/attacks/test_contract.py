@@ -13,11 +13,11 @@ from bayesrob.attacks.geometry import norms
 from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.models import Normal
 from bayesrob.predictive import Predictive
-from tests.attacks.helpers import CASES, CLASSES, REGISTRY, SHAPE, attack, data, fresh, held
+from tests.attacks.helpers import ALL, AWAY, BALLS, CLASSES, REGISTRY, SHAPE, attack, data, fresh, held
 
 OBJECTIVE = [name for name in REGISTRY if "objective" in {field.name for field in dataclasses.fields(ATTACKS[name])}]
-RANDOM = [(name, norm) for name, norm in CASES if REGISTRY[name].random]
-CERTAIN = [(name, norm) for name, norm in CASES if not REGISTRY[name].random]
+RANDOM = [(name, norm) for name, norm in ALL if REGISTRY[name].random]
+CERTAIN = [(name, norm) for name, norm in ALL if not REGISTRY[name].random]
 
 
 def test_every_attack_is_tested():
@@ -27,7 +27,7 @@ def test_every_attack_is_tested():
 @pytest.mark.parametrize("make", [held, fresh])
 @pytest.mark.parametrize("bounds", [(0, 1), None])
 @pytest.mark.parametrize("eps", [0.01, 0.3, 5.0])
-@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize(("name", "norm"), BALLS)
 def test_stays_in_the_ball_and_the_bounds_and_goes_somewhere(name, norm, eps, bounds, make):
     x, y = data()
     found = attack(name, norm, eps)(make(bounds=bounds), x, y)
@@ -40,7 +40,7 @@ def test_stays_in_the_ball_and_the_bounds_and_goes_somewhere(name, norm, eps, bo
 
 
 @pytest.mark.parametrize("make", [held, fresh])
-@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize(("name", "norm"), ALL)
 def test_same_seed_same_bits(name, norm, make):
     x, y = data()
     found = [attack(name, norm)(make(), x, y, seed=4) for _ in range(2)]
@@ -65,7 +65,7 @@ def test_without_chance_the_seed_means_nothing(name, norm):
 
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("make", [held, fresh])
-@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize(("name", "norm"), ALL)
 def test_leaves_everything_alone(name, norm, make, enabled):
     post = make()
     x, y = data()
@@ -90,6 +90,7 @@ def test_grad_mode_is_restored_after_an_exception(monkeypatch, name, enabled):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(Predictive, "input_gradient", fail)
+    monkeypatch.setattr(Predictive, "gradient_and_prediction", fail)
     with torch.set_grad_enabled(enabled):
         with pytest.raises(RuntimeError, match="boom"):
             attack(name, "l_inf")(held(), *data())
@@ -97,7 +98,7 @@ def test_grad_mode_is_restored_after_an_exception(monkeypatch, name, enabled):
 
 
 @pytest.mark.parametrize("bounds", [(0, 1), None])
-@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize(("name", "norm"), BALLS)
 def test_no_radius_no_change(name, norm, bounds):
     x, y = data()
     found = attack(name, norm, eps=0.0)(held(bounds=bounds), x, y)
@@ -106,7 +107,7 @@ def test_no_radius_no_change(name, norm, bounds):
 
 
 @pytest.mark.parametrize("make", [held, fresh])
-@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize(("name", "norm"), ALL)
 def test_one_image_and_none(name, norm, make):
     x, y = data(1)
     found = attack(name, norm)(make(), x, y)
@@ -157,7 +158,7 @@ def test_regression_is_attacked_too(name, norm):
     assert (post.objective_value(found, y) > post.objective_value(x, y)).all()
 
 
-@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize(("name", "norm"), ALL)
 def test_settings_are_the_record_of_an_attack(name, norm):
     one = attack(name, norm)
     record = one.settings()

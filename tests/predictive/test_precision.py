@@ -67,7 +67,8 @@ def test_moved_draws_are_rounded_anew():
 def test_gradient_and_prediction_are_those_of_separate_calls(objective):
     post = predictives()["held"].double()
     x, y = random_inputs(6, 12), torch.arange(6) % 3
-    gradient, log_predictive = post.gradient_and_prediction(x, y, objective)
+    gradient, log_predictive, loss = post.gradient_and_prediction(x, y, objective)
+    torch.testing.assert_close(loss, post.objective_value(x, y, objective))
     torch.testing.assert_close(gradient, post.input_gradient(x, y, objective), rtol=0, atol=0)
     torch.testing.assert_close(log_predictive, post(x), rtol=1e-12, atol=1e-12)
 

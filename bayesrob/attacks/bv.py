@@ -1,0 +1,66 @@
+"""The bias-variance attack: one unsigned step along the gradient."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+
+from bayesrob.attacks.base import Attack, check_positive
+from bayesrob.attacks.geometry import clip as clip_to
+from bayesrob.attacks.geometry import norms, per_point
+from bayesrob.attacks.victim import Victim
+from bayesrob.types import Batch
+
+__all__ = ["BV"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BV(Attack):
+    """x + eps * gradient of -log p_y: no sign, no projection (the paper on bias and variance under attack, Theorem 4).
+
+    Points move as far as their gradients are long, so that eps is no radius: compare attacks at equal injected
+    perturbation, the mean squared difference, which `mse` sets.
+
+    Args:
+        eps: length of the step in units of the gradient; 2.5 is the paper's for CIFAR-10. Not used if `mse` is given.
+        mse: scale the perturbations of the batch by one common factor so that, before any clipping, the mean over points
+            and components of their square is this. None: by eps.
+        mse_per: "batch", or "point": each point's own mean square is `mse`.
+        clip: True keeps the bounds; the paper does not.
+        objective: "predictive_loss" is -log of the averaged prediction's p_y; others see `predictive.objectives`.
+        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+    """
+
+    eps: float = 2.5
+    mse: float | None = None
+    mse_per: Literal["batch", "point"] = "batch"
+    clip: bool = False
+    objective: str = "predictive_loss"
+
+    norms: ClassVar[tuple[str, ...]] = ("mean square",)
+    needs_classes: ClassVar[bool] = False
+    paper: ClassVar[str] = "seed paper 000, Theorem 4"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "mse")
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        step = victim.gradient(x, self.objective)
+        if self.mse is None:
+            step = self.eps * step
+        else:
+            longest = norms(step, "l_inf").clamp(min=torch.finfo(x.dtype).tiny)
+            scaled = step / per_point(longest, x)  # squares of tiny gradients would underflow
+            mean_square = scaled.flatten(1).square().mean(1)
+            if self.mse_per == "point":
+                factor = (self.mse / mean_square.clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
+                step = scaled * per_point(torch.where(mean_square > 0, factor, 0.0), x)
+            else:
+                relative = longest / longest.amax()
+                total = (mean_square * relative.square()).mean()
+                factor = (self.mse / total.clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
+                step = scaled * per_point(relative * factor, x)
+        return clip_to(x + step, victim.bounds if self.clip else None)
