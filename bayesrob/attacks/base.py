@@ -204,8 +204,10 @@ class Attack(abc.ABC):
         return self.minimal
 
     def settings(self) -> dict[str, Any]:
-        """Name and fields, for the record of a result."""
+        """Name and fields, for the record of a result; the criterion only where it is not the usual one."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.criterion == Misclassified():
+            del fields["criterion"]
         return {"attack": type(self).__name__} | {name: _plain(value) for name, value in fields.items()}
 
 

@@ -144,9 +144,7 @@ class Victim:
 
     # ---- helpers --------------------------------------------------------------------------------------------------------
 
-    def _targets(
-        self, x: Batch, y: Labels, target: int | Literal["least_likely", "most_likely", "random", "given"]
-    ) -> Labels:
+    def _targets(self, x: Batch, y: Labels, target: int | str) -> Labels:
         if target == "given":
             return y
         if isinstance(target, int):

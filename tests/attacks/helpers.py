@@ -50,12 +50,18 @@ ALL = [
     for norm in (ATTACKS[name].norms if "norm" in ATTACKS[name].__dataclass_fields__ else ("",))
 ]
 BALLS = [(name, norm) for name, norm in ALL if REGISTRY[name].ball]
-AWAY = [(name, norm) for name, norm in BALLS if name not in ("LeastLikely", "TargetedFGSM")]
+OBJECTIVE = [(name, norm) for name, norm in ALL if "objective" in ATTACKS[name].__dataclass_fields__]
+AWAY = [(name, norm) for name, norm in OBJECTIVE if ATTACKS[name]().target is None]
 """Those that climb the true class's loss."""
 
 
-def attack(name: str, norm: str, eps: float = 0.3) -> Attack:
-    settings: dict[str, Any] = dict(REGISTRY[name].settings)
+def having(field: str) -> list[str]:
+    """Attacks with a setting of that name."""
+    return [name for name in REGISTRY if field in ATTACKS[name].__dataclass_fields__]
+
+
+def attack(name: str, norm: str, eps: float = 0.3, **settings: Any) -> Attack:
+    settings = {**REGISTRY[name].settings, **settings}
     if norm:
         settings["norm"] = norm
     if REGISTRY[name].ball:

@@ -13,9 +13,8 @@ from bayesrob.attacks.geometry import norms
 from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.models import Normal
 from bayesrob.predictive import Predictive
-from tests.attacks.helpers import ALL, AWAY, BALLS, CLASSES, REGISTRY, SHAPE, attack, data, fresh, held
+from tests.attacks.helpers import ALL, AWAY, BALLS, CLASSES, OBJECTIVE, REGISTRY, SHAPE, attack, data, fresh, having, held
 
-OBJECTIVE = [name for name in REGISTRY if "objective" in {field.name for field in dataclasses.fields(ATTACKS[name])}]
 RANDOM = [(name, norm) for name, norm in ALL if REGISTRY[name].random]
 CERTAIN = [(name, norm) for name, norm in ALL if not REGISTRY[name].random]
 
@@ -37,6 +36,21 @@ def test_stays_in_the_ball_and_the_bounds_and_goes_somewhere(name, norm, eps, bo
     if bounds is not None:
         assert found.min() >= 0
         assert found.max() <= 1
+
+
+@pytest.mark.parametrize("make", [held, fresh])
+@pytest.mark.parametrize(("name", "norm"), [case for case in ALL if not REGISTRY[case[0]].unclipped])
+def test_stays_in_the_bounds_and_leaves_alone_what_is_wrong(name, norm, make):
+    """For attacks that look for the smallest perturbation: it is zero where the point is wrong already."""
+    x, y = data()
+    post = make()
+    found = attack(name, norm)(post, x, y)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    if ATTACKS[name].minimal and make is held:
+        wrong = post(x).argmax(1) != y
+        assert torch.equal(found[wrong], x[wrong])
+        assert (norms(found - x, "l_2")[~wrong] > 0).any()
 
 
 @pytest.mark.parametrize("make", [held, fresh])
@@ -84,8 +98,8 @@ def test_leaves_everything_alone(name, norm, make, enabled):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-@pytest.mark.parametrize("name", OBJECTIVE)
-def test_grad_mode_is_restored_after_an_exception(monkeypatch, name, enabled):
+@pytest.mark.parametrize(("name", "norm"), OBJECTIVE)
+def test_grad_mode_is_restored_after_an_exception(monkeypatch, name, norm, enabled):
     def fail(*_, **__):
         raise RuntimeError("boom")
 
@@ -93,7 +107,7 @@ def test_grad_mode_is_restored_after_an_exception(monkeypatch, name, enabled):
     monkeypatch.setattr(Predictive, "gradient_and_prediction", fail)
     with torch.set_grad_enabled(enabled):
         with pytest.raises(RuntimeError, match="boom"):
-            attack(name, "l_inf")(held(), *data())
+            attack(name, norm)(held(), *data())
         assert torch.is_grad_enabled() == enabled
 
 
@@ -112,43 +126,115 @@ def test_one_image_and_none(name, norm, make):
     x, y = data(1)
     found = attack(name, norm)(make(), x, y)
     assert found.shape == (1, *SHAPE)
-    assert not torch.equal(found, x)
-    assert attack(name, norm)(make(), x[:0], y[:0]).shape == (0, *SHAPE)
+    if REGISTRY[name].ball:
+        assert not torch.equal(found, x)
+    none = attack(name, norm).run(make(), x[:0], y[:0])
+    assert none.x.shape == (0, *SHAPE)
+    assert none.queries.shape == (0,)
 
 
-@pytest.mark.parametrize("norm", ["l_inf", "l_2"])
-@pytest.mark.parametrize("name", OBJECTIVE)
+@pytest.mark.parametrize(("name", "norm"), AWAY)
 def test_climbs_what_it_says(name, norm):
     """Each objective is higher where that objective was climbed than at the clean points."""
     x, y = data(30)
     post = held()
     for objective in ("expected_loss", "predictive_loss", "margin"):
-        settings = {**REGISTRY[name].settings, "eps": 0.1, "norm": norm, "objective": objective}
-        found = ATTACKS[name](**settings)(post, x, y)
+        found = attack(name, norm, 0.1, objective=objective)(post, x, y)
         assert (post.objective_value(found, y, objective) > post.objective_value(x, y, objective)).all()
 
 
-@pytest.mark.parametrize("name", OBJECTIVE)
-def test_objectives_lead_to_different_places(name):
+@pytest.mark.parametrize(("name", "norm"), [case for case in AWAY if case[1] != "l_inf"])
+def test_objectives_lead_to_different_places(name, norm):
     x, y = data(30)
     found = [
-        ATTACKS[name](**{**REGISTRY[name].settings, "norm": "l_2", "objective": objective})(held(), x, y)
+        attack(name, norm, 0.1, objective=objective)(held(), x, y)
         for objective in ("expected_loss", "predictive_loss", "margin")
     ]
     assert not any(torch.allclose(found[i], found[j], atol=1e-4) for i in range(3) for j in range(i))
 
 
-@pytest.mark.parametrize("name", OBJECTIVE)
+@pytest.mark.parametrize("target", ["least_likely", "most_likely", "random", "given", 2])
+@pytest.mark.parametrize(("name", "norm"), [case for case in OBJECTIVE if ATTACKS[case[0]].targetable])
+def test_a_target_gains(name, norm, target):
+    """The target's averaged loss is lower at the end than at the start, whichever rule names it."""
+    x, y = data(30)
+    post = held()
+    order = post(x).scatter(1, y[:, None], -torch.inf)
+    if target == "least_likely":
+        aim = (-post(x)).scatter(1, y[:, None], -torch.inf).argmax(1)
+    elif target == "most_likely":
+        aim = order.argmax(1)
+    else:
+        aim = torch.full_like(y, 2) if target == 2 else (y + 1) % CLASSES
+    one = attack(name, norm, 0.1, target=target)
+    found = one(post, x, aim if target == "given" else y)
+    if target == "random":  # which, is not to be seen from outside: some other class gained
+        gained = post(found) > post(x)
+        assert gained.scatter(1, y[:, None], False).any(1).all()
+        return
+    gains = post.objective_value(found, aim, "predictive_loss") < post.objective_value(x, aim, "predictive_loss")
+    assert gains.float().mean() > 0.95  # the expected loss is climbed, this one watched
+
+
+@pytest.mark.parametrize(("name", "norm"), ALL)
+def test_predicted_labels_and_skipped_points(name, norm):
+    """What is wrong before the attack: attacked as what it seems to be, or left alone; the others as ever."""
+    x, y = data()
+    post = held()
+    predicted = post(x).argmax(1)
+    wrong = predicted != y
+    assert wrong.any()
+    assert not wrong.all()
+    random = REGISTRY[name].random
+    as_predicted = attack(name, norm, label="predicted").run(post, x, y, seed=1)
+    torch.testing.assert_close(as_predicted.x, attack(name, norm)(post, x, predicted, seed=1), rtol=0, atol=0)
+    skipped = attack(name, norm, skip_misclassified=True).run(post, x, y, seed=1)
+    assert torch.equal(skipped.x[wrong], x[wrong])
+    assert (skipped.queries[wrong] == 1).all()  # the look that told them apart
+    assert (skipped.gradients[wrong] == 0).all()
+    if not random:
+        torch.testing.assert_close(skipped.x[~wrong], attack(name, norm)(post, x, y)[~wrong], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [held, fresh])
+@pytest.mark.parametrize(("name", "norm"), ALL)
+def test_looks_are_counted(monkeypatch, name, norm, make):
+    """Summed over points, as many as the predictive itself was asked for."""
+    asked = {"queries": 0, "gradients": 0}
+
+    def counting(method, kind):
+        original = getattr(Predictive, method)
+
+        def count(self, x, *args, **kwargs):
+            asked[kind] += len(x)
+            return original(self, x, *args, **kwargs)
+
+        monkeypatch.setattr(Predictive, method, count)
+
+    counting("forward", "queries")
+    counting("objective_value", "queries")
+    counting("input_gradient", "gradients")
+    counting("gradient_and_prediction", "gradients")
+    x, y = data()
+    found = attack(name, norm).run(make(), x, y)
+    assert asked == {"queries": int(found.queries.sum()), "gradients": int(found.gradients.sum())}
+    assert found.queries.shape == found.gradients.shape == (len(x),)
+    sees = ATTACKS[name].sees
+    assert (asked["gradients"] > 0) == (sees == "gradients")
+    assert (asked["queries"] + asked["gradients"] > 0) == (sees != "nothing")
+
+
+@pytest.mark.parametrize("name", having("num_draws"))
 def test_num_draws_takes_the_first(name):
     x, y = data()
     settings = REGISTRY[name].settings
     found = ATTACKS[name](num_draws=2, **settings)(held(), x, y)
     assert torch.equal(found, ATTACKS[name](**settings)(held()[:2], x, y))
-    assert not torch.equal(found, ATTACKS[name](**settings)(held(), x, y))
+    if ATTACKS[name].sees != "nothing":
+        assert not torch.equal(found, ATTACKS[name](**settings)(held(), x, y))
 
 
-@pytest.mark.parametrize("norm", ["l_inf", "l_2"])
-@pytest.mark.parametrize("name", OBJECTIVE)
+@pytest.mark.parametrize(("name", "norm"), [case for case in AWAY if not ATTACKS[case[0]].needs_classes])
 def test_regression_is_attacked_too(name, norm):
     post = held(bounds=None)
     post.likelihood = Normal(0.5)
@@ -156,6 +242,49 @@ def test_regression_is_attacked_too(name, norm):
     y = post(x)
     found = attack(name, norm)(post, x, y)
     assert (post.objective_value(found, y) > post.objective_value(x, y)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if ATTACKS[name].needs_classes])
+def test_regression_has_no_wrong_class(name):
+    post = held()
+    post.likelihood = Normal(0.5)
+    with pytest.raises(InputError, match=f"{name} needs classes.*Use FGSM or PGD"):
+        ATTACKS[name]()(post, X, torch.zeros(8, CLASSES))
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if ATTACKS[name].needs_bounds])
+def test_bounds_are_asked_for_by_name(name):
+    with pytest.raises(InputError, match=f"{name} needs bounds.*use PGD or Boundary"):
+        ATTACKS[name]()(held(bounds=None), X, Y)
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if not ATTACKS[name].targetable])
+def test_no_target(name):
+    with pytest.raises(InputError, match=f"{name} has no target"):
+        ATTACKS[name](target="random")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target": "leastlikely"}, "Did you mean 'least_likely'"),
+        ({"target": CLASSES}, "There are 4 classes"),
+        ({"target": -1}, "There are 4 classes"),
+        ({"target": "given", "label": "predicted"}, "The labels passed are then the targets"),
+        ({"target": "given", "skip_misclassified": True}, "The labels passed are then the targets"),
+    ],
+)
+@pytest.mark.parametrize("name", [name for name in REGISTRY if ATTACKS[name].targetable])
+def test_bad_targets(name, settings, message):
+    with pytest.raises(InputError, match=message):
+        ATTACKS[name](**settings)(held(), X, Y)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_bad_choices(name):
+    for settings in ({"label": "guess"}, {"draws": "old"}, {"criterion": "misclassified"}):
+        with pytest.raises(InputError):
+            ATTACKS[name](**settings)
 
 
 @pytest.mark.parametrize(("name", "norm"), ALL)
@@ -173,26 +302,26 @@ def test_settings_are_the_record_of_an_attack(name, norm):
 X, Y = data()
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", sorted({name for name, _ in BALLS}))
 def test_eps_may_be_a_whole_number(name):
     assert torch.equal(ATTACKS[name](eps=0)(held(), X, Y), X)
 
 
 @pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf"), None, "0.1", True])
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", having("eps"))
 def test_eps_is_a_radius(name, eps):
     with pytest.raises(InputError, match="eps is"):
         ATTACKS[name](eps=eps)
 
 
 @pytest.mark.parametrize(("given", "meant"), [("l2", "l_2"), ("linf", "l_inf"), ("L_inf", "l_inf")])
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", [name for name in having("norm") if {"l_2", "l_inf"} <= set(ATTACKS[name].norms)])
 def test_unknown_norm_suggests_the_nearest(name, given, meant):
     with pytest.raises(UnknownNameError, match=f"Did you mean '{meant}'"):
         ATTACKS[name](norm=given)
 
 
-@pytest.mark.parametrize("name", OBJECTIVE)
+@pytest.mark.parametrize("name", having("objective"))
 def test_unknown_objective_suggests_the_nearest(name):
     with pytest.raises(UnknownNameError, match="Did you mean 'expected_loss'"):
         ATTACKS[name](objective="expectedloss")
@@ -248,7 +377,7 @@ def test_seed_must_be_an_integer(name, seed):
         ATTACKS[name]()(held(), X, Y, seed=seed)
 
 
-@pytest.mark.parametrize("name", OBJECTIVE)
+@pytest.mark.parametrize("name", [name for name in having("objective") if not ATTACKS[name].needs_classes])
 def test_regression_has_no_margin(name):
     post = held()
     post.likelihood = Normal(0.5)
@@ -256,7 +385,7 @@ def test_regression_has_no_margin(name):
         ATTACKS[name](objective="margin")(post, X, torch.zeros(8, CLASSES))
 
 
-@pytest.mark.parametrize("name", OBJECTIVE)
+@pytest.mark.parametrize("name", having("num_draws"))
 def test_bad_number_of_draws(name):
     with pytest.raises(InputError, match="Only 5 are held"):
         ATTACKS[name](num_draws=6)(held(), X, Y)
