@@ -24,6 +24,8 @@ from bayesrob.types import Batch
 __all__ = ["Attack", "Attacked", "check_at_least", "check_positive", "check_radius"]
 
 TARGETS = ("least_likely", "most_likely", "random", "given")
+_NO_GRADIENT = ("does not require grad", "not have been used in the graph", "numpy() on Tensor that requires grad")
+"""What torch says where the outputs are detached, where they do not depend on the input, and of a detour through numpy."""
 
 
 class Attacked(NamedTuple):
@@ -162,7 +164,7 @@ class Attack(abc.ABC):
         try:
             return self.perturb(victim, victim.x, generator)
         except RuntimeError as error:
-            if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
+            if any(sign in str(error) for sign in _NO_GRADIENT):
                 raise needs_gradients(type(self).__name__, error) from error
             raise
 

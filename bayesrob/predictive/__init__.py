@@ -7,6 +7,7 @@ from bayesrob.predictive.held import HeldDraws
 from bayesrob.predictive.loading import load
 from bayesrob.predictive.modules import from_modules
 from bayesrob.predictive.objectives import OBJECTIVES
+from bayesrob.predictive.preprocessed import Preprocessed
 
 __all__ = [
     "OBJECTIVES",
@@ -15,6 +16,7 @@ __all__ = [
     "HeldDraws",
     "LowRankGaussianDraws",
     "Predictive",
+    "Preprocessed",
     "from_modules",
     "load",
 ]
