@@ -1,32 +1,60 @@
 """Attacks: one file each, a frozen dataclass called as `attack(predictive, x, y, seed=0)`; `ATTACKS` lists them by name."""
 
+from bayesrob.attacks.apgd import APGD
 from bayesrob.attacks.base import Attack, Attacked
 from bayesrob.attacks.bim import BIM, LeastLikely
 from bayesrob.attacks.bv import BV
+from bayesrob.attacks.carlini_wagner import CarliniWagner
 from bayesrob.attacks.criteria import Confident, Criterion, LabelInvariant, Misclassified
+from bayesrob.attacks.deepfool import DeepFool
+from bayesrob.attacks.fab import FAB
 from bayesrob.attacks.fgsm import FGSM, TargetedFGSM
 from bayesrob.attacks.mifgsm import MIFGSM
 from bayesrob.attacks.pgd import PGD
 from bayesrob.attacks.random import Random
+from bayesrob.attacks.smallest_fgsm import SmallestFGSM
+from bayesrob.attacks.transfer import Transfer
 
 ATTACKS: dict[str, type[Attack]] = {
-    attack.__name__: attack for attack in (BIM, BV, FGSM, LeastLikely, MIFGSM, PGD, Random, TargetedFGSM)
+    attack.__name__: attack
+    for attack in (
+        APGD,
+        BIM,
+        BV,
+        CarliniWagner,
+        DeepFool,
+        FAB,
+        FGSM,
+        LeastLikely,
+        MIFGSM,
+        PGD,
+        Random,
+        SmallestFGSM,
+        TargetedFGSM,
+        Transfer,
+    )
 }
 
 __all__ = [
+    "APGD",
     "ATTACKS",
     "BIM",
     "BV",
+    "FAB",
     "FGSM",
     "MIFGSM",
     "PGD",
     "Attack",
     "Attacked",
+    "CarliniWagner",
     "Confident",
     "Criterion",
+    "DeepFool",
     "LabelInvariant",
     "LeastLikely",
     "Misclassified",
     "Random",
+    "SmallestFGSM",
     "TargetedFGSM",
+    "Transfer",
 ]

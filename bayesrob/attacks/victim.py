@@ -160,7 +160,10 @@ class Victim:
         return self.y if rows is None else self.y[rows]
 
     def _count(self, counter: Tensor, rows: Rows) -> None:
-        counter[slice(None) if rows is None else rows] += 1
+        if rows is None:
+            counter += 1
+        else:  # a point may stand in it several times
+            counter.index_add_(0, rows, torch.ones_like(rows))
 
     def _next_seed(self) -> int:
         return next_seed(self._generator) if self._fresh else self._seed

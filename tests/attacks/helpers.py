@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob import nets
-from bayesrob.attacks import ATTACKS, Attack
+from bayesrob.attacks import ATTACKS, FGSM, Attack
 from bayesrob.predictive import GaussianDraws, HeldDraws
 from bayesrob.types import Bounds
 from tests.nets.helpers import random_inputs, random_weights
@@ -30,17 +30,34 @@ class Row:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     ball: bool = True
     unclipped: bool = False
+    needed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings without which it does not run, and which no record can hold."""
+
+
+SURROGATE_SEED = 17
+
+
+def surrogate() -> HeldDraws:
+    """Another posterior over the same inputs."""
+    net = nets.mlp(6, (5,), CLASSES, activation="tanh")
+    return HeldDraws(net, random_weights(net, 5, seed=SURROGATE_SEED, dtype=torch.float32), input_shape=SHAPE)
 
 
 REGISTRY: dict[str, Row] = {
+    "APGD": Row(random=True, settings={"steps": 8, "restarts": 2}),
     "BIM": Row(random=False, settings={"steps": 4}),
     "BV": Row(random=False, ball=False, unclipped=True),
+    "CarliniWagner": Row(random=False, settings={"steps": 30, "searches": 3, "lr": 0.1}, ball=False),
+    "DeepFool": Row(random=False, ball=False),
+    "FAB": Row(random=False, settings={"steps": 10}, ball=False),
     "FGSM": Row(random=False),
     "LeastLikely": Row(random=False, settings={"steps": 4}),
     "MIFGSM": Row(random=False, settings={"steps": 4}),
     "PGD": Row(random=True, settings={"steps": 4, "restarts": 2}),
     "Random": Row(random=True),
+    "SmallestFGSM": Row(random=False, settings={"grid": 50}, ball=False),
     "TargetedFGSM": Row(random=False),
+    "Transfer": Row(random=False, settings={"attack": FGSM(0.2)}, ball=False, needed={"surrogate": surrogate()}),
 }
 """A new attack adds its row here, and the contract tests run on it."""
 
@@ -50,7 +67,9 @@ ALL = [
     for norm in (ATTACKS[name].norms if "norm" in ATTACKS[name].__dataclass_fields__ else ("",))
 ]
 BALLS = [(name, norm) for name, norm in ALL if REGISTRY[name].ball]
-OBJECTIVE = [(name, norm) for name, norm in ALL if "objective" in ATTACKS[name].__dataclass_fields__]
+OBJECTIVE = [
+    (name, norm) for name, norm in ALL if "objective" in ATTACKS[name].__dataclass_fields__ and not ATTACKS[name].minimal
+]
 AWAY = [(name, norm) for name, norm in OBJECTIVE if ATTACKS[name]().target is None]
 """Those that climb the true class's loss."""
 
@@ -60,8 +79,13 @@ def having(field: str) -> list[str]:
     return [name for name in REGISTRY if field in ATTACKS[name].__dataclass_fields__]
 
 
+def usual(name: str, **settings: Any) -> Attack:
+    """With its defaults."""
+    return ATTACKS[name](**REGISTRY[name].needed, **settings)
+
+
 def attack(name: str, norm: str, eps: float = 0.3, **settings: Any) -> Attack:
-    settings = {**REGISTRY[name].settings, **settings}
+    settings = {**REGISTRY[name].needed, **REGISTRY[name].settings, **settings}
     if norm:
         settings["norm"] = norm
     if REGISTRY[name].ball:

@@ -1,0 +1,103 @@
+"""DeepFool: to the nearest boundary of the linearised model, again and again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+
+from bayesrob.attacks.base import Attack, check_at_least
+from bayesrob.attacks.geometry import clip, norms, per_point
+from bayesrob.attacks.projections import DUAL
+from bayesrob.attacks.victim import Victim
+from bayesrob.errors import InputError
+from bayesrob.types import Batch
+
+__all__ = ["DeepFool"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepFool(Attack):
+    """The smallest perturbation that changes the class, by successive linearisations (Moosavi-Dezfooli et al. 2016).
+
+    With f_k the log predictive and w_k its gradient at the current point, the nearest linearised boundary is that of the k
+    with the smallest |f_k - f_y| / ||w_k - w_y||; the step to it is added to those before (algorithm 2; l_inf and others by
+    section 3.3). The model is looked at, and the result lies, at x + (1 + overshoot) * sum of steps, clipped to the bounds.
+    Differences of log probabilities are those of the logits where there is one draw.
+
+    Points that are wrong already are returned as they are; a point that the steps did not break is returned where they
+    ended, and is right there.
+
+    Args:
+        norm: "l_2" (the paper's), "l_inf" or "l_1".
+        steps: 50, and
+        classes: 10, the paper's: only so many of the likeliest classes are candidates.
+        overshoot: 0.02, the paper's: the steps lead *to* the boundary, this much further is beyond it.
+        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`. Towards a target there is but one
+            boundary to go for.
+    """
+
+    norm: Literal["l_2", "l_inf", "l_1"] = "l_2"
+    steps: int = 50
+    classes: int = 10
+    overshoot: float = 0.02
+
+    norms: ClassVar[tuple[str, ...]] = ("l_2", "l_inf", "l_1")
+    minimal: ClassVar[bool] = True
+    paper: ClassVar[str] = "Moosavi-Dezfooli et al. 2016"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, steps=1, classes=2)
+        if not 0 <= self.overshoot < float("inf"):
+            raise InputError(
+                f"overshoot is {self.overshoot}.", "It is how far beyond the boundary to go.", "Give a number >= 0."
+            )
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        log_predictive = victim.predict(x, judge=True)
+        result = x.clone()
+        left = torch.nonzero(~victim.judged(log_predictive, x))[:, 0]
+        if victim.targeted:
+            candidates = torch.stack([log_predictive.argmax(1), victim.y], dim=1)
+        else:
+            others = log_predictive.scatter(1, victim.y.unsqueeze(1), -torch.inf)
+            likeliest = others.topk(min(self.classes, victim.num_classes) - 1, dim=1).indices
+            candidates = torch.cat([victim.y.unsqueeze(1), likeliest], dim=1)
+        total = torch.zeros_like(x)
+        for _ in range(self.steps):
+            if len(left) == 0:
+                break
+            z = result[left]
+            if victim.targeted:  # from whichever class holds the point now
+                candidates[left, 0] = victim.predict(z, left).argmax(1)
+            jacobian, log_predictive = victim.jacobian(z, candidates[left], left)
+            stays = ~victim.judged(log_predictive, z, left)
+            left, jacobian, log_predictive = left[stays], jacobian[stays], log_predictive[stays]
+            if len(left) == 0:
+                break
+            values = log_predictive.gather(1, candidates[left])
+            gaps = values[:, :1] - values[:, 1:]  # positive where the true class leads
+            slopes = jacobian[:, 1:] - jacobian[:, :1]
+            lengths = norms(slopes.flatten(0, 1), DUAL[self.norm]).view(gaps.shape)
+            tiny = torch.finfo(x.dtype).tiny
+            distances = torch.where(lengths > 0, gaps.abs() / lengths.clamp(min=tiny), torch.inf)
+            nearest = distances.argmin(1)
+            pick = torch.arange(len(left), device=x.device)
+            slope, length = slopes[pick, nearest], lengths[pick, nearest]
+            # Where no candidate has a gradient nothing leads anywhere.
+            distance = torch.where(length > 0, distances[pick, nearest], 0.0)
+            total[left] += per_point(distance, x) * self._direction(slope, length)
+            result[left] = clip(x[left] + (1 + self.overshoot) * total[left], victim.bounds)
+        return result
+
+    def _direction(self, slope: Batch, length: torch.Tensor) -> Batch:
+        """Of norm one, along which the linearised model gains most."""
+        if self.norm == "l_2":
+            return slope / per_point(length.clamp(min=torch.finfo(slope.dtype).tiny), slope)
+        if self.norm == "l_inf":
+            return slope.sign()
+        flat = slope.flatten(1)
+        top = flat.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top).sign()).view_as(slope)

@@ -1,0 +1,113 @@
+"""Natural evolution strategies: projected steps along a gradient that is estimated from predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bayesrob.attacks.base import Attack, check_at_least, check_positive
+from bayesrob.attacks.geometry import project, steepest
+from bayesrob.attacks.victim import Victim
+from bayesrob.errors import InputError
+from bayesrob.types import Batch
+
+__all__ = ["NES"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NES(Attack):
+    """Projected steps along an estimate of the gradient, from pairs of predictions (Ilyas et al. 2018, algorithm 1).
+
+    g = 1 / (samples * sigma) sum_i (L(x + sigma u_i) - L(x - sigma u_i)) u_i, u_i standard normal, samples / 2 of them; L is
+    -log p(y | x) of the posterior predictive, or with a target its log probability. x <- project(x + step_size *
+    steepest(g)). Where L is linear, the cosine of g and the gradient is about 1 / sqrt(1 + 2 (features - 1) / samples):
+    what it takes grows with the number of components. The points that are asked about may lie sigma u outside of ball and
+    bounds, as in the paper; what is returned does not.
+
+    Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion after a
+    step (one more query) is asked about no more, and only accuracy means anything afterwards. At most
+    steps * (samples + 1) queries.
+
+    Args:
+        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
+        steps: 100 and
+        samples: 50 (even; the paper's): 5,100 queries at most, about those of Square.
+        sigma: 0.001, the paper's, in the inputs' own unit. Far smaller, rounding takes over: the differences of L shrink.
+        step_size: a number is used at every step. None: from eps down to eps / steps, in equal decrements: long ones while
+            noise is the smaller evil, short ones to settle. (The paper: 0.01 for eps 0.05, halved where L stalls.)
+        max_batch: points in one batch of predictions; bounds the memory. Another number takes the random numbers in
+            another order.
+        draws: "held": both predictions of a pair are on the same draws either way, but decisions on changing draws flicker.
+        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+    """
+
+    eps: float = 0.1
+    norm: Literal["l_inf", "l_2"] = "l_inf"
+    steps: int = 100
+    samples: int = 50
+    sigma: float = 0.001
+    step_size: float | None = None
+    max_batch: int = 10_000
+    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+
+    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "probabilities"
+    paper: ClassVar[str] = "Ilyas et al. 2018"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, steps=1, samples=2, max_batch=2)
+        if self.samples % 2:
+            raise InputError(f"samples is {self.samples}.", "They come in pairs, x + d and x - d.", "Give an even number.")
+        if self.sigma is None:
+            raise InputError("sigma is None.", "It is how far away the model is asked.", "Give a positive number.")
+        check_positive(self, "sigma", "step_size")
+
+    @property
+    def only_accuracy(self) -> bool:
+        return True
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        result = x.clone()
+        if self.eps == 0:
+            return result
+        left, z = torch.arange(len(x), device=x.device), x
+        for step in range(self.steps):
+            step_size = self.eps * (1 - step / self.steps) if self.step_size is None else self.step_size
+            direction = steepest(self._gradient(victim, z, left, generator), self.norm)
+            z = project(z + step_size * direction, x[left], self.eps, self.norm, victim.bounds)
+            result[left] = z
+            hit = victim.judged(victim.predict(z, left), z, left)
+            if bool(hit.any()):
+                left, z = left[~hit], z[~hit]
+                if len(left) == 0:
+                    break
+        return result
+
+    def _gradient(self, victim: Victim, z: Batch, rows: Int[Tensor, " row"], generator: torch.Generator) -> Batch:
+        """The estimate at each point, in batches of at most `max_batch`."""
+        parts = [
+            self._estimate(victim, some, of, generator)
+            for some, of in zip(z.split(self.max_batch // 2), rows.split(self.max_batch // 2), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _estimate(self, victim: Victim, z: Batch, rows: Int[Tensor, " row"], generator: torch.Generator) -> Batch:
+        total, left = torch.zeros_like(z), self.samples // 2
+        while left:
+            pairs = min(left, self.max_batch // (2 * len(z)))
+            noise = torch.randn(pairs, *z.shape, generator=generator, dtype=torch.float32).to(z)
+            both = torch.cat([z + self.sigma * noise, z - self.sigma * noise])
+            repeated = rows.repeat(2 * pairs)
+            loss = _gain(victim, victim.predict(both.flatten(0, 1), repeated), repeated).view(2, pairs, len(z))
+            total += torch.einsum("pn,pn...->n...", loss[0] - loss[1], noise)
+            left -= pairs
+        return total / (self.samples * self.sigma)
+
+
+def _gain(victim: Victim, log_predictive: Float[Tensor, "row cls"], rows: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+    value = log_predictive.gather(1, victim.y[rows].unsqueeze(1)).squeeze(1)
+    return value if victim.targeted else -value

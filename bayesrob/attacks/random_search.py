@@ -1,0 +1,88 @@
+"""Random points of the ball: the search that every other one must beat."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+
+from bayesrob.attacks.base import Attack, check_at_least
+from bayesrob.attacks.geometry import clip, random_point
+from bayesrob.attacks.square import gain
+from bayesrob.attacks.victim import Victim
+from bayesrob.types import Batch
+
+__all__ = ["RandomSearch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomSearch(Attack):
+    """Uniform points of the ball, clipped to the bounds; of l_inf's cube, every second one is a random corner.
+
+    A point keeps the first that meets the criterion, else the one with the highest margin of the posterior predictive (with
+    a target, the highest log probability of it). Random search without a memory: Square must do better with fewer queries,
+    and where an attack by gradients does worse, the gradients are masked (Carlini et al. 2019, section 5.2).
+
+    Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion is asked
+    about no more, and only accuracy means anything afterwards.
+
+    Args:
+        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
+        samples: 1,000 queries for each point.
+        at_once: so many of them are asked about together: more queries than needed by at most one less than this.
+        draws: "held": decisions on changing draws flicker, and the luckiest draws would be kept.
+        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+    """
+
+    eps: float = 0.1
+    norm: Literal["l_inf", "l_2"] = "l_inf"
+    samples: int = 1000
+    at_once: int = 10
+    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+
+    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "probabilities"
+    paper: ClassVar[str] = "Carlini et al. 2019"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, samples=1, at_once=1)
+
+    @property
+    def only_accuracy(self) -> bool:
+        return True
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        result = x.clone()
+        if self.eps == 0:
+            return result
+        best = x.new_full((len(x),), -torch.inf)
+        left = torch.arange(len(x), device=x.device)
+        for first in range(0, self.samples, self.at_once):
+            count = min(self.at_once, self.samples - first)
+            rows = left.repeat_interleave(count)
+            z = self._points(x[left], first, count, victim, generator)
+            log_predictive = victim.predict(z.flatten(0, 1), rows)
+            hit = victim.judged(log_predictive, z.flatten(0, 1), rows).view(-1, count)
+            value = gain(victim, log_predictive, rows).clamp(max=torch.finfo(log_predictive.dtype).max).view(-1, count)
+            # The first that succeeds, else the highest: argmax of equal ones is not promised to be the first.
+            rank = torch.where(hit, torch.arange(count, 0, -1, device=x.device), 0)
+            pick = torch.where(hit.any(1), rank.argmax(1), value.argmax(1))
+            each = torch.arange(len(left), device=x.device)
+            better = hit.any(1) | (value[each, pick] > best[left]) | (first == 0)
+            result[left[better]], best[left[better]] = z[each, pick][better], value[each, pick][better]
+            left = left[~hit.any(1)]
+            if len(left) == 0:
+                break
+        return result
+
+    def _points(self, x: Batch, first: int, count: int, victim: Victim, generator: torch.Generator) -> Batch:
+        """`[row, count, *shape]`, of which sample number `first` is the first."""
+        around = x.repeat_interleave(count, 0)
+        z = random_point(around, self.eps, self.norm, victim.bounds, generator).unflatten(0, (-1, count))
+        if self.norm == "l_inf":
+            signs = torch.randint(2, around.shape, generator=generator).to(x) * 2 - 1
+            corners = clip(around + self.eps * signs, victim.bounds).unflatten(0, (-1, count))
+            odd = (first + torch.arange(count, device=x.device)) % 2 == 1
+            z = torch.where(odd.view(1, count, *(1,) * (x.ndim - 1)), corners, z)
+        return z

@@ -1,0 +1,80 @@
+"""Transfer: what was found on one model, tried on another."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.pgd import PGD
+from bayesrob.attacks.victim import Victim, next_seed
+from bayesrob.errors import InputError
+from bayesrob.predictive import Predictive
+from bayesrob.types import Batch
+
+__all__ = ["Transfer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer(Attack):
+    """`attack` on a surrogate predictive; the predictive it is called with is not looked at (Papernot et al. 2016).
+
+    `evaluation.transfer_matrix` does it for every pair of several predictives.
+
+    Args:
+        surrogate: what is attacked instead: another posterior, an ensemble, one network of `from_modules`.
+        attack: how; PGD at its defaults. Its settings (target, label, draws) are those that count.
+        skip_misclassified, num_draws: see `Attack`, of the predictive it is called with.
+    """
+
+    surrogate: Predictive | None = None
+    attack: Attack = dataclasses.field(default_factory=PGD)
+
+    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "nothing"
+    norms: ClassVar[tuple[str, ...]] = ("the attack's",)
+    targetable: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+    paper: ClassVar[str] = "Papernot et al. 2016"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.attack, Attack):
+            raise InputError(
+                f"Transfer's attack is a {type(self.attack).__name__}.",
+                "It attacks the surrogate.",
+                "Give one, as PGD().",
+            )
+
+    def check_fits(self, predictive: Predictive) -> None:
+        super().check_fits(predictive)
+        if not isinstance(self.surrogate, Predictive):
+            raise InputError(
+                "Transfer needs a surrogate.",
+                "It attacks that one and leaves the other alone.",
+                "Give Transfer(surrogate=another_predictive), or use PGD on the predictive itself.",
+            )
+        shapes = self.surrogate.input_shape, predictive.input_shape
+        if None not in shapes and shapes[0] != shapes[1]:
+            raise InputError(
+                f"The surrogate takes inputs of shape {shapes[0]}, the predictive {shapes[1]}.",
+                "What is found on one is given to the other.",
+                "Train a surrogate on the same inputs.",
+            )
+        self.attack.check_fits(self.surrogate)
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        assert self.surrogate is not None
+        found = self.attack(self.surrogate, x, victim.y, seed=next_seed(generator))
+        return found if victim.bounds is None else found.clamp(*victim.bounds)
+
+    @property
+    def only_accuracy(self) -> bool:
+        return self.attack.only_accuracy
+
+    def settings(self) -> dict[str, object]:
+        """As of every attack; of the surrogate, where its draws come from."""
+        record = super().settings()
+        record["surrogate"] = None if self.surrogate is None else self.surrogate.info
+        return record
