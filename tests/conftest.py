@@ -8,12 +8,17 @@ import pytest
 
 SHAPED = [
     "bayesrob.attacks.geometry",
+    "bayesrob.attacks.projections",
+    "bayesrob.attacks.victim",
+    "bayesrob.inference.elbo",
     "bayesrob.inference.guides",
     "bayesrob.inference.leapfrog",
     "bayesrob.inference.svi",
     "bayesrob.models.flat",
+    "bayesrob.models.gradient",
     "bayesrob.models.likelihoods",
     "bayesrob.nets.forward",
+    "bayesrob.nets.stack",
     "bayesrob.numerics",
     "bayesrob.predictive.fresh",
     "bayesrob.predictive.gaussian",

@@ -1,8 +1,10 @@
 """Attacks: one file each, a frozen dataclass called as `attack(predictive, x, y, seed=0)`; `ATTACKS` lists them by name."""
 
 from bayesrob.attacks.apgd import APGD
+from bayesrob.attacks.autoattack import AutoAttack
 from bayesrob.attacks.base import Attack, Attacked
 from bayesrob.attacks.bim import BIM, LeastLikely
+from bayesrob.attacks.boundary import Boundary
 from bayesrob.attacks.bv import BV
 from bayesrob.attacks.carlini_wagner import CarliniWagner
 from bayesrob.attacks.criteria import Confident, Criterion, LabelInvariant, Misclassified
@@ -10,16 +12,21 @@ from bayesrob.attacks.deepfool import DeepFool
 from bayesrob.attacks.fab import FAB
 from bayesrob.attacks.fgsm import FGSM, TargetedFGSM
 from bayesrob.attacks.mifgsm import MIFGSM
+from bayesrob.attacks.nes import NES
 from bayesrob.attacks.pgd import PGD
 from bayesrob.attacks.random import Random
+from bayesrob.attacks.random_search import RandomSearch
 from bayesrob.attacks.smallest_fgsm import SmallestFGSM
+from bayesrob.attacks.square import Square
 from bayesrob.attacks.transfer import Transfer
 
 ATTACKS: dict[str, type[Attack]] = {
     attack.__name__: attack
     for attack in (
         APGD,
+        AutoAttack,
         BIM,
+        Boundary,
         BV,
         CarliniWagner,
         DeepFool,
@@ -27,9 +34,12 @@ ATTACKS: dict[str, type[Attack]] = {
         FGSM,
         LeastLikely,
         MIFGSM,
+        NES,
         PGD,
         Random,
+        RandomSearch,
         SmallestFGSM,
+        Square,
         TargetedFGSM,
         Transfer,
     )
@@ -43,9 +53,12 @@ __all__ = [
     "FAB",
     "FGSM",
     "MIFGSM",
+    "NES",
     "PGD",
     "Attack",
     "Attacked",
+    "AutoAttack",
+    "Boundary",
     "CarliniWagner",
     "Confident",
     "Criterion",
@@ -54,7 +67,9 @@ __all__ = [
     "LeastLikely",
     "Misclassified",
     "Random",
+    "RandomSearch",
     "SmallestFGSM",
+    "Square",
     "TargetedFGSM",
     "Transfer",
 ]

@@ -6,13 +6,15 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from bayesrob.attacks.base import Attack, check_at_least, check_positive
 from bayesrob.attacks.geometry import project, steepest
+from bayesrob.attacks.square import gain
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
+from bayesrob.predictive.objectives import OBJECTIVES, Pooled
 from bayesrob.types import Batch
 
 __all__ = ["NES"]
@@ -23,7 +25,8 @@ class NES(Attack):
     """Projected steps along an estimate of the gradient, from pairs of predictions (Ilyas et al. 2018, algorithm 1).
 
     g = 1 / (samples * sigma) sum_i (L(x + sigma u_i) - L(x - sigma u_i)) u_i, u_i standard normal, samples / 2 of them; L is
-    -log p(y | x) of the posterior predictive, or with a target its log probability. x <- project(x + step_size *
+    the margin, log of the largest other probability minus log p(y | x) of the posterior predictive (with a target the other
+    way round), where the paper has -log p: of a confident prediction that rounds to zero, and its differences say nothing. x <- project(x + step_size *
     steepest(g)). Where L is linear, the cosine of g and the gradient is about 1 / sqrt(1 + 2 (features - 1) / samples):
     what it takes grows with the number of components. The points that are asked about may lie sigma u outside of ball and
     bounds, as in the paper; what is returned does not.
@@ -102,12 +105,7 @@ class NES(Attack):
             noise = torch.randn(pairs, *z.shape, generator=generator, dtype=torch.float32).to(z)
             both = torch.cat([z + self.sigma * noise, z - self.sigma * noise])
             repeated = rows.repeat(2 * pairs)
-            loss = _gain(victim, victim.predict(both.flatten(0, 1), repeated), repeated).view(2, pairs, len(z))
+            loss = gain(victim, victim.predict(both.flatten(0, 1), repeated), repeated).view(2, pairs, len(z))
             total += torch.einsum("pn,pn...->n...", loss[0] - loss[1], noise)
             left -= pairs
         return total / (self.samples * self.sigma)
-
-
-def _gain(victim: Victim, log_predictive: Float[Tensor, "row cls"], rows: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-    value = log_predictive.gather(1, victim.y[rows].unsqueeze(1)).squeeze(1)
-    return value if victim.targeted else -value

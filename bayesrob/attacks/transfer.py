@@ -76,5 +76,6 @@ class Transfer(Attack):
     def settings(self) -> dict[str, object]:
         """As of every attack; of the surrogate, where its draws come from."""
         record = super().settings()
+        record["surrogate_attack"], record["attack"] = record["attack"], type(self).__name__
         record["surrogate"] = None if self.surrogate is None else self.surrogate.info
         return record

@@ -67,7 +67,7 @@ class Victim:
         with torch.no_grad():
             return self.predictive(z, self.num_draws, self._judge_seed if judge else self._next_seed())
 
-    def loss(self, z: Batch, objective: str | Objective, rows: Rows = None) -> Float[Tensor, " row"]:
+    def loss(self, z: Batch, objective: str, rows: Rows = None) -> Float[Tensor, " row"]:
         """The objective, higher where the attack is nearer to its goal; one query of each point, on the judge's draws."""
         self._count(self.queries, rows)
         value = self.predictive.objective_value(
@@ -75,7 +75,7 @@ class Victim:
             self._labels(rows),
             objective,
             self.num_draws,
-            self._judge_seed,  # pyright: ignore[reportArgumentType]
+            self._judge_seed,
         )
         return -value if self.targeted else value
 

@@ -45,6 +45,11 @@ def surrogate() -> HeldDraws:
 
 REGISTRY: dict[str, Row] = {
     "APGD": Row(random=True, settings={"steps": 8, "restarts": 2}),
+    "Square": Row(random=True, settings={"queries": 30}),
+    "NES": Row(random=True, settings={"steps": 3}),
+    "RandomSearch": Row(random=True, settings={"samples": 20}),
+    "Boundary": Row(random=True, settings={"steps": 20}, ball=False),
+    "AutoAttack": Row(random=True, settings={"version": "rand"}),
     "BIM": Row(random=False, settings={"steps": 4}),
     "BV": Row(random=False, ball=False, unclipped=True),
     "CarliniWagner": Row(random=False, settings={"steps": 30, "searches": 3, "lr": 0.1}, ball=False),
