@@ -11,11 +11,14 @@ from bayesrob.attacks.criteria import Confident, Criterion, LabelInvariant, Misc
 from bayesrob.attacks.deepfool import DeepFool
 from bayesrob.attacks.fab import FAB
 from bayesrob.attacks.fgsm import FGSM, TargetedFGSM
+from bayesrob.attacks.jsma import JSMA
+from bayesrob.attacks.local_search import LocalSearch
 from bayesrob.attacks.mifgsm import MIFGSM
 from bayesrob.attacks.nes import NES
 from bayesrob.attacks.pgd import PGD
 from bayesrob.attacks.random import Random
 from bayesrob.attacks.random_search import RandomSearch
+from bayesrob.attacks.single_pixel import SinglePixel
 from bayesrob.attacks.smallest_fgsm import SmallestFGSM
 from bayesrob.attacks.square import Square
 from bayesrob.attacks.transfer import Transfer
@@ -32,12 +35,15 @@ ATTACKS: dict[str, type[Attack]] = {
         DeepFool,
         FAB,
         FGSM,
+        JSMA,
         LeastLikely,
+        LocalSearch,
         MIFGSM,
         NES,
         PGD,
         Random,
         RandomSearch,
+        SinglePixel,
         SmallestFGSM,
         Square,
         TargetedFGSM,
@@ -52,6 +58,7 @@ __all__ = [
     "BV",
     "FAB",
     "FGSM",
+    "JSMA",
     "MIFGSM",
     "NES",
     "PGD",
@@ -65,9 +72,11 @@ __all__ = [
     "DeepFool",
     "LabelInvariant",
     "LeastLikely",
+    "LocalSearch",
     "Misclassified",
     "Random",
     "RandomSearch",
+    "SinglePixel",
     "SmallestFGSM",
     "Square",
     "TargetedFGSM",

@@ -6,16 +6,15 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesrob.attacks.base import Attack, check_at_least, check_positive
 from bayesrob.attacks.geometry import project, steepest
-from bayesrob.attacks.square import gain
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
-from bayesrob.predictive.objectives import OBJECTIVES, Pooled
-from bayesrob.types import Batch
+from bayesrob.predictive.objectives import Margin
+from bayesrob.types import Batch, Outputs
 
 __all__ = ["NES"]
 
@@ -25,11 +24,11 @@ class NES(Attack):
     """Projected steps along an estimate of the gradient, from pairs of predictions (Ilyas et al. 2018, algorithm 1).
 
     g = 1 / (samples * sigma) sum_i (L(x + sigma u_i) - L(x - sigma u_i)) u_i, u_i standard normal, samples / 2 of them; L is
-    the margin, log of the largest other probability minus log p(y | x) of the posterior predictive (with a target the other
-    way round), where the paper has -log p: of a confident prediction that rounds to zero, and its differences say nothing. x <- project(x + step_size *
-    steepest(g)). Where L is linear, the cosine of g and the gradient is about 1 / sqrt(1 + 2 (features - 1) / samples):
-    what it takes grows with the number of components. The points that are asked about may lie sigma u outside of ball and
-    bounds, as in the paper; what is returned does not.
+    the margin of the posterior predictive, log of the largest other probability minus log p(y | x), with a target the other
+    way round; the paper has -log p, but of a confident prediction that rounds to zero, and its differences say nothing.
+    x <- project(x + step_size * steepest(g)). Where L is linear, the cosine of g and the gradient is about
+    1 / sqrt(1 + 2 (features - 1) / samples): what it takes grows with the number of components. The points that are asked
+    about may lie sigma u outside of ball and bounds, as in the paper; what is returned does not.
 
     Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion after a
     step (one more query) is asked about no more, and only accuracy means anything afterwards. At most
@@ -105,7 +104,12 @@ class NES(Attack):
             noise = torch.randn(pairs, *z.shape, generator=generator, dtype=torch.float32).to(z)
             both = torch.cat([z + self.sigma * noise, z - self.sigma * noise])
             repeated = rows.repeat(2 * pairs)
-            loss = gain(victim, victim.predict(both.flatten(0, 1), repeated), repeated).view(2, pairs, len(z))
+            loss = _gain(victim, victim.predict(both.flatten(0, 1), repeated), repeated).view(2, pairs, len(z))
             total += torch.einsum("pn,pn...->n...", loss[0] - loss[1], noise)
             left -= pairs
         return total / (self.samples * self.sigma)
+
+
+def _gain(victim: Victim, log_predictive: Outputs, rows: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+    margin = Margin().loss(log_predictive, victim.y[rows])
+    return -margin if victim.targeted else margin

@@ -42,10 +42,13 @@ def test_square_converges_to_the_worst_case(norm, bounds):
 @pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
 def test_nes_reaches_the_worst_corner(bounds):
     post, y, uphill = setting(bounds)
-    found = NES(eps=0.3, steps=60, samples=200)(post, X, y)
     worst = project(X + 1e6 * uphill, X, 0.3, "l_inf", bounds)
-    gain = ((found - X) * uphill).sum(1) / ((worst - X) * uphill).sum(1)
-    assert (gain > 0.98).all()
+    gains = []
+    for samples in (10, 2000):
+        found = NES(eps=0.3, steps=60, samples=samples)(post, X, y)
+        gains.append(((found - X) * uphill).sum(1) / ((worst - X) * uphill).sum(1))
+    assert (gains[1] > 0.99).all()  # signs of the smallest components are the last to be sure
+    assert gains[0].mean() < gains[1].mean()
 
 
 @pytest.mark.parametrize("norm", ["l_inf", "l_2"])

@@ -1,0 +1,218 @@
+"""Greedy local search over pixels, by the probability of the true class alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bayesrob.attacks.base import Attack, check_at_least, check_positive
+from bayesrob.attacks.single_pixel import Planes, planes
+from bayesrob.attacks.victim import Victim
+from bayesrob.errors import InputError, check_name
+from bayesrob.types import Batch, Bounds, Real
+
+__all__ = ["LocalSearch", "cyclic", "probe"]
+
+START = 0.1
+"""Share of the pixels that the first round looks at."""
+REST = 30
+"""Rounds in which a pixel that was perturbed is left alone."""
+MOST = 128
+"""foolbox 2: candidates in a round."""
+HIGH, LOW = 0.9, 0.3
+"""Mean true-class probabilities above which p rises, below which it falls. The paper: "close to one", "e.g. below 0.3"."""
+FACTOR = 2.0
+"""By which p rises and falls; the paper does not say."""
+P_RANGE = (0.5, 100.0)
+"""p adapts inside of this: from where a probe is at a bound to the largest that the paper tries (section 4)."""
+
+Places = Int[Tensor, "row slot"]
+Mask = Bool[Tensor, "row slot"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalSearch(Attack):
+    """Perturbs, round by round, the nearby pixels that matter most (Narodytska & Kasiviswanathan 2016, algorithm 3).
+
+    Values are counted from the middle of the bounds, in their width, so that the bounds are LB = -1/2 and UB = 1/2 (as in
+    foolbox 2; the paper asks for LB <= 0 <= UB). In each round, for each point:
+
+    1. Each candidate pixel is set to p * sign(value) in every channel (`probe`, equation 1), which may lie far outside the
+       bounds: such inputs are asked about, but never returned.
+    2. The `pixels` with the lowest probability of the true class (towards a target: the highest one of it) are multiplied by
+       r in every channel, cyclically (`cyclic`, algorithm 2), so that they stay inside. Ties are broken at random. (The
+       pseudocode sorts in descending order, against its text.)
+    3. A point that now meets the criterion is done. For the others, the squares around the pixels just perturbed are the
+       next candidates. The first are a tenth of all pixels, at random.
+
+    Inputs `[channel, height, width]` have height * width pixels; of any other shape, each component is one, and the squares
+    are intervals. A point for which nothing is found is returned as the last round left it.
+
+    Args:
+        variant: "paper": p adapts, point by point: it doubles where the chosen pixels' probes have a mean true-class
+            probability above 0.9 and halves below 0.3 (section 6 says "close to one", "low, e.g. below 0.3", and not by how
+            much), within 1/2 and 100; a perturbed pixel is no candidate in the next 30 rounds, and a point all of whose
+            candidates rest waits. "foolbox2": p stays, nothing rests, and of each round's candidates a random 128 are asked
+            about; overlapping squares make a pixel several candidates there, and as many times is it perturbed.
+        rounds, pixels, half_side, r: 150, 5, 5 and 3/2, the paper's R, t, d and r.
+        p: at first; 10, foolbox 2's.
+        batch_size: inputs that are asked about together.
+        draws: "held": scores on changing draws cannot be compared, and decisions flicker.
+        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+    """
+
+    norm: Literal["l_0"] = "l_0"
+    rounds: int = 150
+    pixels: int = 5
+    half_side: int = 5
+    r: float = 1.5
+    p: float = 10.0
+    variant: Literal["paper", "foolbox2"] = "paper"
+    batch_size: int = 1024
+    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+
+    norms: ClassVar[tuple[str, ...]] = ("l_0",)
+    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "probabilities"
+    needs_bounds: ClassVar[bool] = True
+    paper: ClassVar[str] = "Narodytska & Kasiviswanathan 2016"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name("variant", self.variant, ["paper", "foolbox2"])
+        check_at_least(self, rounds=1, pixels=1, half_side=0, batch_size=1)
+        if self.p is None:
+            raise InputError("p is None.", "It is how far a probe goes.", "Give a positive number.")
+        check_positive(self, "p")
+        if not (isinstance(self.r, int | float) and 0 <= self.r <= 2):
+            raise InputError(f"r is {self.r!r}.", "Larger ones need more than one turn.", "Give 0 <= r <= 2.")
+
+    @property
+    def only_accuracy(self) -> bool:
+        return True
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        assert victim.bounds is not None
+        result = x.clone()
+        left = torch.nonzero(~victim.judged(victim.predict(x), x))[:, 0]
+        z = planes(x)[left]
+        size = (x.shape[2], x.shape[3]) if x.ndim == 4 else (1, z.shape[2])
+        places, near = self._start(z, generator)
+        wakes = torch.zeros_like(z[:, 0], dtype=torch.int64)
+        p = z.new_full((len(z),), self.p)
+        for number in range(self.rounds):
+            if len(left) == 0:
+                break
+            asked, is_asked = self._candidates(places, near & (wakes.gather(1, places) <= number), generator)
+            if asked.shape[1] == 0:  # all rest
+                continue
+            score = self._scores(victim, x, z, left, asked, is_asked, p)
+            score, rank = score.sort(dim=1, stable=True)
+            score, chosen = score[:, : self.pixels], asked.gather(1, rank[:, : self.pixels])
+            taken = score.isfinite()
+            z = self._perturbed(z, chosen, taken, victim.bounds)
+            if self.variant == "paper":
+                hits = torch.zeros_like(wakes, dtype=torch.bool).scatter(1, chosen, taken)
+                near = torch.where(taken[:, :1], self._around(hits, size), near)
+                wakes = torch.where(hits, number + 1 + REST, wakes)
+                p = self._adapted(p, score, taken, victim.targeted)
+            else:
+                places, near = self._squares(chosen, taken, size)
+            moved = torch.nonzero(taken[:, 0])[:, 0]
+            point = z[moved].view(-1, *x.shape[1:])
+            result[left[moved]] = point
+            stays = torch.ones_like(left, dtype=torch.bool)
+            stays[moved] = ~victim.judged(victim.predict(point, left[moved]), point, left[moved])
+            left, z, places, near, wakes, p = (kept[stays] for kept in (left, z, places, near, wakes, p))
+        return result
+
+    # ---- candidates -----------------------------------------------------------------------------------------------------
+
+    def _start(self, z: Planes, generator: torch.Generator) -> tuple[Places, Mask]:
+        count = max(1, int(START * z.shape[2]))
+        noise = torch.rand(len(z), z.shape[2], generator=generator).to(z.device)
+        places = torch.arange(z.shape[2], device=z.device).expand(len(z), -1)
+        return places, torch.zeros_like(noise, dtype=torch.bool).scatter(1, noise.argsort(1)[:, :count], True)
+
+    def _candidates(self, places: Places, usable: Mask, generator: torch.Generator) -> tuple[Places, Mask]:
+        """The usable ones of each point in random order, and which of the columns are such; in foolbox 2 at most 128."""
+        noise = torch.rand(places.shape, generator=generator).to(places.device)
+        most = int(usable.sum(1).max())
+        most = most if self.variant == "paper" else min(most, MOST)
+        order = noise.masked_fill(~usable, torch.inf).argsort(1)[:, :most]
+        return places.gather(1, order), usable.gather(1, order)
+
+    def _around(self, hits: Bool[Tensor, "row place"], size: tuple[int, int]) -> Bool[Tensor, "row place"]:
+        """The union of the squares around `hits`, inside the image."""
+        image = hits.view(-1, 1, *size).to(torch.float32)
+        return nn.functional.max_pool2d(image, 2 * self.half_side + 1, 1, self.half_side).flatten(1) > 0
+
+    def _squares(self, chosen: Places, taken: Mask, size: tuple[int, int]) -> tuple[Places, Mask]:
+        """The squares one after the other, so that a pixel stands there once for each square that it is in."""
+        height, width = size
+        rows, columns = (
+            torch.arange(-reach, reach + 1, device=chosen.device)
+            for reach in (min(self.half_side, height - 1), min(self.half_side, width - 1))
+        )
+        row = (chosen // width)[:, :, None, None] + rows[:, None]
+        column = (chosen % width)[:, :, None, None] + columns
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & taken[:, :, None, None]
+        return torch.where(inside, row * width + column, 0).flatten(1), inside.flatten(1)
+
+    # ---- one round ------------------------------------------------------------------------------------------------------
+
+    def _scores(
+        self, victim: Victim, x: Batch, z: Planes, left: Tensor, asked: Places, is_asked: Mask, p: Float[Tensor, " row"]
+    ) -> Float[Tensor, "row slot"]:
+        """Log probability of the true class, or minus that of the target, at each probe; infinite for none."""
+        assert victim.bounds is not None
+        score = z.new_full(asked.shape, torch.inf)
+        owners, columns = torch.nonzero(is_asked, as_tuple=True)
+        finite = torch.finfo(z.dtype)
+        for owner, column in zip(owners.split(self.batch_size), columns.split(self.batch_size), strict=True):
+            index = asked[owner, column].view(-1, 1, 1).expand(-1, z.shape[1], 1)
+            old = z[owner]
+            new = probe(old.gather(2, index), p[owner].view(-1, 1, 1), victim.bounds)
+            rows = left[owner]
+            log_predictive = victim.predict(old.scatter(2, index, new).view(-1, *x.shape[1:]), rows)
+            value = log_predictive.gather(1, victim.y[rows].unsqueeze(1)).squeeze(1).to(z.dtype)
+            score[owner, column] = (-value if victim.targeted else value).clamp(finite.min, finite.max)
+        return score
+
+    def _perturbed(self, z: Planes, chosen: Places, taken: Mask, bounds: Bounds) -> Planes:
+        for column, is_taken in zip(chosen.T, taken.T, strict=True):  # one after the other: some may be the same
+            index = column.view(-1, 1, 1).expand(-1, z.shape[1], 1)
+            old = z.gather(2, index)
+            z = z.scatter(2, index, torch.where(is_taken.view(-1, 1, 1), cyclic(old, self.r, bounds), old))
+        return z
+
+    def _adapted(self, p: Float[Tensor, " row"], score: Tensor, taken: Mask, targeted: bool) -> Float[Tensor, " row"]:
+        """p for the next round; towards a target, the probability of all other classes takes the true one's place."""
+        probability = 1 - (-score).exp() if targeted else score.exp()
+        mean = torch.where(taken, probability, 0.0).sum(1) / taken.sum(1).clamp(min=1)
+        factor = torch.where(mean > HIGH, FACTOR, torch.where(mean < LOW, 1 / FACTOR, 1.0))
+        # A p that was chosen outside of the range is not brought back into it.
+        moved = (p * factor).clamp(min(self.p, P_RANGE[0]), max(self.p, P_RANGE[1]))
+        return torch.where(taken.any(1), moved, p)
+
+
+def probe(value: Tensor, p: Tensor | Real, bounds: Bounds) -> Tensor:
+    """p * sign(value), of values counted from the middle of the bounds in their width (equation 1)."""
+    lo, hi = bounds
+    middle = (lo + hi) / 2
+    return middle + (hi - lo) * p * (value - middle).sign()
+
+
+def cyclic(value: Tensor, r: Real, bounds: Bounds) -> Tensor:
+    """r * value, of values counted likewise, and what leaves [-1/2, 1/2] comes back at the other end (algorithm 2).
+
+    With bounds (0, 1) and r = 3/2: black becomes 3/4, white 1/4, 0.6 becomes 0.65, the middle stays.
+    """
+    lo, hi = bounds
+    middle = (lo + hi) / 2
+    scaled = r * (value - middle) / (hi - lo)
+    turned = scaled + (scaled < -0.5).to(value.dtype) - (scaled > 0.5).to(value.dtype)
+    return (middle + (hi - lo) * turned).clamp(lo, hi)

@@ -1,0 +1,120 @@
+"""The random single-pixel attack: one pixel at an extreme value, wherever that is enough."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bayesrob.attacks.base import Attack, check_at_least
+from bayesrob.attacks.victim import Victim
+from bayesrob.errors import check_name
+from bayesrob.types import Batch, Bounds
+
+__all__ = ["SinglePixel", "planes"]
+
+Planes = Float[Tensor, "row channel place"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SinglePixel(Attack):
+    """Random pixels, one at a time, all channels at an extreme (Narodytska & Kasiviswanathan 2016, algorithm 1, RANDADV).
+
+    A point keeps the first change that meets the criterion, and is returned as it was if none does. The paper sets a pixel
+    to p * sign(pixel) in a unit where 0 is the middle of the bounds, with p up to 100, far outside them. Here the result is
+    a valid input: each channel goes to the bound on its own side of the middle. Pixels are drawn without replacement (the
+    paper's are with it, to estimate the share of critical ones), and what changes nothing is not tried, so that with enough
+    tries the search is exhaustive.
+
+    Inputs `[channel, height, width]` have height * width pixels; of any other shape, each component is one.
+
+    Args:
+        values: "sign", the paper's; "both": either bound, in all channels, as foolbox 2 has it. The former leaves black
+            pixels black, which on MNIST are most.
+        tries: queries for each point; None: half as many as there are changes to try, the paper's U (there are as many as
+            pixels, or with "both" twice as many).
+        at_once: so many of them are asked about together: more queries than needed by at most one less than this.
+        draws: "held": decisions on changing draws flicker, and the luckiest draws would be kept.
+        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+    """
+
+    norm: Literal["l_0"] = "l_0"
+    values: Literal["sign", "both"] = "sign"
+    tries: int | None = None
+    at_once: int = 10
+    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+
+    norms: ClassVar[tuple[str, ...]] = ("l_0",)
+    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "classes"
+    needs_bounds: ClassVar[bool] = True
+    paper: ClassVar[str] = "Narodytska & Kasiviswanathan 2016"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name("values", self.values, ["sign", "both"])
+        check_at_least(self, at_once=1)
+        if self.tries is not None:
+            check_at_least(self, tries=1)
+
+    @property
+    def only_accuracy(self) -> bool:
+        return True
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        assert victim.bounds is not None
+        result = x.clone()
+        left = torch.nonzero(~victim.judged(victim.predict(x), x))[:, 0]
+        old = planes(x)
+        new = self._new(old, victim.bounds)
+        order, tries = self._order(old, new, generator)
+        for first in range(0, int(tries.max()), self.at_once):
+            left = left[tries[left] > first]
+            if len(left) == 0:
+                break
+            owner, column = torch.nonzero(
+                first + torch.arange(self.at_once, device=x.device) < tries[left].unsqueeze(1), as_tuple=True
+            )
+            rows = left[owner]
+            which, place = _split(order[rows, first + column], old.shape[2])
+            index = place.view(-1, 1, 1).expand(-1, old.shape[1], 1)
+            z = old[rows].scatter(2, index, new[rows, which].gather(2, index)).view(-1, *x.shape[1:])
+            hit = victim.judged(victim.predict(z, rows), z, rows)
+            # The first that succeeds: argmax of equal ones is not promised to be the first.
+            rank = torch.zeros(len(left), self.at_once, dtype=torch.int64, device=x.device)
+            rank[owner, column] = torch.where(hit, self.at_once - column, 0)
+            found = rank.amax(1) > 0
+            at = torch.full_like(rank, -1)
+            at[owner, column] = torch.arange(len(owner), device=x.device)
+            result[left[found]] = z[at[found, rank[found].argmax(1)]]
+            left = left[~found]
+        return result
+
+    def _new(self, old: Planes, bounds: Bounds) -> Float[Tensor, "row value channel place"]:
+        """What each pixel may be set to."""
+        lo, hi = bounds
+        if self.values == "both":
+            return torch.stack([torch.full_like(old, lo), torch.full_like(old, hi)], dim=1)
+        middle = (lo + hi) / 2
+        return torch.where(old > middle, hi, torch.where(old < middle, lo, old)).unsqueeze(1)
+
+    def _order(
+        self, old: Planes, new: Tensor, generator: torch.Generator
+    ) -> tuple[Int[Tensor, "row change"], Int[Tensor, " row"]]:
+        """Which changes (value * places + place) each point tries, in which order, and how many of them."""
+        changes = (new != old.unsqueeze(1)).any(2).flatten(1)
+        noise = torch.rand(changes.shape, generator=generator).to(old.device)
+        most = (changes.shape[1] + 1) // 2 if self.tries is None else self.tries
+        order = noise.masked_fill(~changes, torch.inf).argsort(1)
+        return order[:, :most], changes.sum(1).clamp(max=most)
+
+
+def planes(x: Batch) -> Planes:
+    """The channels of images `[batch, channel, height, width]`; of other shapes one, with a place for each component."""
+    return x.flatten(2) if x.ndim == 4 else x.flatten(1).unsqueeze(1)
+
+
+def _split(change: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    return change // places, change % places
