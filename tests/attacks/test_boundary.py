@@ -16,17 +16,16 @@ FEATURES = 10
 WEIGHT = torch.randn(1, 2, FEATURES, generator=GENERATOR, dtype=torch.float64)
 X = torch.rand(12, FEATURES, generator=GENERATOR, dtype=torch.float64)
 UPHILL = WEIGHT[0, 1] - WEIGHT[0, 0]
-BIAS = torch.stack([(X @ UPHILL).median(), torch.zeros(()).double()])[None]
-"""Half of the points are of either class."""
+BIAS = torch.stack([(X @ UPHILL).sort().values[5:7].mean(), torch.zeros(()).double()])[None]
+"""Half of the points are of either class, and none on the boundary: there rounding would decide."""
 POST = linear(WEIGHT, BIAS)
 Y = POST(X).argmax(1)
 DISTANCE = (X @ UPHILL + BIAS[0, 1] - BIAS[0, 0]).abs() / UPHILL.norm()
-FAR = DISTANCE > 1e-6  # the median itself lies on the boundary
 
 
 def test_only_decisions_count():
-    """Logits five times as large give other probabilities, the same classes, and the same bits."""
-    sharp = linear(5 * WEIGHT, 5 * BIAS)
+    """Logits four times as large give other probabilities, the same classes, and the same bits."""
+    sharp = linear(4 * WEIGHT, 4 * BIAS)
     found = [Boundary(steps=200)(post, X, Y) for post in (POST, sharp)]
     assert torch.equal(*found)
 
@@ -49,7 +48,7 @@ def test_more_halvings_end_on_the_boundary():
 def test_a_box_cuts_the_nearest_point_off():
     """Distances in the box are at least the plane's, and the walk finds the nearest point of the plane inside it."""
     post = linear(WEIGHT, BIAS, bounds=(0.0, 1.0))
-    found = Boundary(steps=6000, check_every=2)(post, X, Y)
+    found = Boundary(steps=3000, check_every=1)(post, X, Y)
     assert ((found >= 0) & (found <= 1)).all()
     assert (post(found).argmax(1) != Y).all()
     # Bisection over the radius: the smallest ball and box with a wrong point in them.
@@ -65,7 +64,7 @@ def test_a_box_cuts_the_nearest_point_off():
         )
         wrong = sign * (reach @ UPHILL + BIAS[0, 1] - BIAS[0, 0]) > 0
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
-    ratio = norms(found - X, "l_2")[FAR] / high[FAR]
+    ratio = norms(found - X, "l_2") / high
     assert (ratio > 1 - 1e-6).all()
     assert (ratio < 1.05).all()
 

