@@ -25,25 +25,25 @@ class SinglePixel(Attack):
 
     A point keeps the first change that meets the criterion, and is returned as it was if none does. The paper sets a pixel
     to p * sign(pixel) in a unit where 0 is the middle of the bounds, with p up to 100, far outside them. Here the result is
-    a valid input: each channel goes to the bound on its own side of the middle. Pixels are drawn without replacement (the
-    paper's are with it, to estimate the share of critical ones), and what changes nothing is not tried, so that with enough
-    tries the search is exhaustive.
+    a valid input, at the bounds (p = 1/2 in their width). Pixels are drawn without replacement (the paper's are with it, to
+    estimate the share of critical ones), and what changes nothing is not tried, so that with enough tries the search is
+    exhaustive.
 
     Inputs `[channel, height, width]` have height * width pixels; of any other shape, each component is one.
 
     Args:
-        values: "sign", the paper's; "both": either bound, in all channels, as foolbox 2 has it. The former leaves black
-            pixels black, which on MNIST are most.
-        tries: queries for each point; None: half as many as there are changes to try, the paper's U (there are as many as
-            pixels, or with "both" twice as many).
+        values: "both": a pixel's channels are all at the lower bound or all at the upper one, each a try of its own (foolbox
+            2). "sign", the paper's: each channel goes to the bound on its own side of the middle; black pixels stay black,
+            and on MNIST most are.
+        tries: 1,000 queries for each point at most (foolbox 2: 1,000 pixels; the paper: half of them).
         at_once: so many of them are asked about together: more queries than needed by at most one less than this.
         draws: "held": decisions on changing draws flicker, and the luckiest draws would be kept.
         target, criterion, label, skip_misclassified, num_draws: see `Attack`.
     """
 
     norm: Literal["l_0"] = "l_0"
-    values: Literal["sign", "both"] = "sign"
-    tries: int | None = None
+    values: Literal["both", "sign"] = "both"
+    tries: int = 1000
     at_once: int = 10
     draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
 
@@ -55,9 +55,7 @@ class SinglePixel(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("values", self.values, ["sign", "both"])
-        check_at_least(self, at_once=1)
-        if self.tries is not None:
-            check_at_least(self, tries=1)
+        check_at_least(self, tries=1, at_once=1)
 
     @property
     def only_accuracy(self) -> bool:
@@ -106,9 +104,8 @@ class SinglePixel(Attack):
         """Which changes (value * places + place) each point tries, in which order, and how many of them."""
         changes = (new != old.unsqueeze(1)).any(2).flatten(1)
         noise = torch.rand(changes.shape, generator=generator).to(old.device)
-        most = (changes.shape[1] + 1) // 2 if self.tries is None else self.tries
         order = noise.masked_fill(~changes, torch.inf).argsort(1)
-        return order[:, :most], changes.sum(1).clamp(max=most)
+        return order[:, : self.tries], changes.sum(1).clamp(max=self.tries)
 
 
 def planes(x: Batch) -> Planes:
