@@ -33,7 +33,8 @@ class DeepFool(Attack):
         norm: "l_2" (the paper's), "l_inf" or "l_1".
         steps: 50, and
         classes: 10, the paper's: only so many of the likeliest classes are candidates.
-        overshoot: 0.02, the paper's: the steps lead *to* the boundary, this much further is beyond it.
+        overshoot: 0.02, the paper's: the steps lead *to* the boundary, this much further is beyond it. Unless it is 0 every
+            step but the first goes 1e-4 further, too, as in the paper's code.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`. Towards a target there is but one
             boundary to go for.
     """
@@ -66,7 +67,7 @@ class DeepFool(Attack):
             likeliest = others.topk(min(self.classes, victim.num_classes) - 1, dim=1).indices
             candidates = torch.cat([victim.y.unsqueeze(1), likeliest], dim=1)
         total = torch.zeros_like(x)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             if len(left) == 0:
                 break
             z = result[left]
@@ -87,7 +88,8 @@ class DeepFool(Attack):
             pick = torch.arange(len(left), device=x.device)
             slope, length = slopes[pick, nearest], lengths[pick, nearest]
             # Where no candidate has a gradient nothing leads anywhere.
-            distance = torch.where(length > 0, distances[pick, nearest], 0.0)
+            push = 1e-4 if step and self.overshoot else 0.0  # what is clipped away must not stop it just before the boundary
+            distance = torch.where(length > 0, distances[pick, nearest] + push, 0.0)
             total[left] += per_point(distance, x) * self._direction(slope, length)
             result[left] = clip(x[left] + (1 + self.overshoot) * total[left], victim.bounds)
         return result
