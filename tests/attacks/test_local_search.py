@@ -179,6 +179,10 @@ def test_p_is_each_point_s_own_and_one_s_own_choice_is_not_corrected(monkeypatch
     assert LocalSearch(p=0.1)._adapted(
         torch.tensor([0.1, 0.3]), torch.tensor([[0.1], [0.1]]).log(), torch.ones(2, 1).bool(), False
     ).tolist() == pytest.approx([0.1, 0.15])
+    other = LocalSearch(p=-10.0)._adapted(
+        torch.tensor([-10.0, -10.0]), torch.tensor([[0.1], [0.95]]).log(), torch.ones(2, 1).bool(), False
+    )
+    assert other.tolist() == [-5.0, -20.0]  # its size adapts, its sign stays
     towards = LocalSearch()._adapted(
         torch.tensor([10.0, 10.0]), -torch.tensor([[0.05], [0.8]]).log(), torch.ones(2, 1).bool(), True
     )
@@ -251,6 +255,25 @@ def test_a_pixel_in_two_squares_is_perturbed_twice_by_foolbox_2_alone():
     assert sorted(times.round().unique().tolist()) == [2.0, 3.0]  # in the first round once or not at all
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_at_the_bounds_the_sign_of_p_says_whether_it_looks_where_it_goes(value):
+    """A pixel at 0 goes to 3/4, one at 1 to 1/4; p = -1/4 probes just that, p > 0 the other way: it picks the worst ones."""
+    weight = torch.zeros(1, 2, 50)
+    weight[0, 1] = (
+        torch.arange(50) / 10 - 2.5
+    )  # the wrong class gains from the last pixels if they rise, from the first if not
+    post = linear(weight, torch.tensor([[-2.5 * value + 15.0, 0.0]]), bounds=BOX)
+    x, y = torch.full((4, 50), value, dtype=torch.float64), torch.zeros(4).long()
+    best, worst = (49, 0) if value == 0 else (0, 49)
+    settings: dict[str, Any] = {"half_side": 49, "rounds": 2, "pixels": 3}
+    for p, place, other in [(-0.25, best, worst), (10.0, worst, best)]:
+        changed = LocalSearch(p=p, **settings)(post, x, y) != x
+        assert changed[:, place].all()  # in the first round or in the second, which sees all
+        assert not changed[:, other].all()
+    bound = torch.full((1,), value)
+    torch.testing.assert_close(probe(bound, -0.25, BOX), cyclic(bound, 1.5, BOX))
+
+
 def test_towards_a_target_its_probability_counts():
     weight = torch.zeros(1, 3, 49)
     weight[0, 1, :7], weight[0, 2, 7:14] = 10.0, 20.0  # the third class gains more, but is not aimed at
@@ -291,6 +314,7 @@ def test_what_is_wrong_already_is_left_alone():
         ({"batch_size": 0}, "batch_size is 0"),
         ({"p": 0.0}, "p is 0"),
         ({"p": None}, "p is None"),
+        ({"p": float("inf")}, "p is inf"),
         ({"r": 2.5}, "r is 2.5"),
         ({"r": -0.1}, "r is -0.1"),
         ({"variant": "foolbox"}, "Did you mean 'foolbox2'"),
