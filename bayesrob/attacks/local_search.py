@@ -63,7 +63,7 @@ class LocalSearch(Attack):
         p: at first; 10, foolbox 2's. The paper allows any real number, and its sign matters where pixels are at the bounds:
             `cyclic` takes those to the other side of the middle, while probes with p > 0 look further out on their own, so
             that the pixels chosen are those that do the least. For images that are mostly black or white take p < 0: with
-            r = 3/2, -1/4 looks at just what `cyclic` does to a pixel at a bound. (Of 100 MNIST images, a network of two
+            r = 3/2, -1/4 looks at just what `cyclic` does to a pixel at a bound. (Of 92 MNIST images, a network of two
             hidden layers was fooled on none by p = 10, 1 or 1/2, on all by -10, -1 or -1/4, with 14 pixels; either variant.)
         batch_size: inputs that are asked about together.
         draws: "held": scores on changing draws cannot be compared, and decisions flicker.
