@@ -26,8 +26,8 @@ class Recording(Attack):
         self.calls.append((x.clone(), y.clone(), seed))
         return super().__call__(predictive, x, y, seed)
 
-    def perturb(self, predictive, x, y, generator):
-        return (x + self.eps).clamp(*predictive.bounds)
+    def perturb(self, victim, x, generator):
+        return (x + self.eps).clamp(*victim.bounds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class NeverRun(Attack):
     def __call__(self, predictive, x, y, seed=0):
         pytest.fail("an attack ran before the inputs were checked")
 
-    def perturb(self, predictive, x, y, generator):
+    def perturb(self, victim, x, generator):
         raise AssertionError
 
 

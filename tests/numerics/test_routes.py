@@ -186,7 +186,7 @@ class TestEntryPoints:
         found = []
 
         class Own(br.attacks.Attack):
-            def perturb(self, predictive, x, y, generator):
+            def perturb(self, victim, x, generator):
                 found.append(MATMUL.fp32_precision)
                 return x
 
