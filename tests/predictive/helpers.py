@@ -78,11 +78,13 @@ def defined(objective: str, outputs: list[Tensor], y: Tensor, likelihood: object
     mean = sum(probabilities) / len(losses)
     if objective == "double_softmax":
         return negative_log_likelihood(mean, y, likelihood)
-    assert objective == "margin"
+    assert objective in ("margin", "dlr")
     rows = []
     for p, label in zip(mean, y.tolist(), strict=True):
         wrong = torch.stack([p[c] for c in range(len(p)) if c != label])
-        rows.append(wrong.max().log() - p[label].log())
+        margin = wrong.max().log() - p[label].log()
+        order = p.sort(descending=True).values.log()
+        rows.append(margin / (order[0] - order[2]) if objective == "dlr" and len(p) > 2 else margin)
     return torch.stack(rows)
 
 

@@ -33,9 +33,10 @@ def test_rounded_gradients_point_where_the_full_ones_do(name, objective):
     full = post.input_gradient(x, y, objective, seed=3).flatten(1)
     rounded = post.input_gradient(x, y, objective, seed=3, precision="bf16").flatten(1)
     assert rounded.dtype == torch.float32
-    error = (rounded - full).norm(dim=1) / full.norm(dim=1)
+    lengths = full.norm(dim=1)
+    error = (rounded - full).norm(dim=1)[lengths > 0] / lengths[lengths > 0]
     # 8 bits, over a few layers. Of three classes the DLR of a point whose true one comes last is 1 everywhere: no gradient.
-    assert error.nanmedian() < 0.15
+    assert error.median() < 0.15
     assert (error < 0.5).all()  # a unit on the kink of its activation may switch
     assert error.max() > 1e-4  # and it is really rounded
     assert post.input_gradient(x, y, objective, seed=3).flatten(1).equal(full)
