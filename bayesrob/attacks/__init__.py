@@ -1,5 +1,6 @@
 """Attacks: one file each, a frozen dataclass called as `attack(predictive, x, y, seed=0)`; `ATTACKS` lists them by name."""
 
+from bayesrob.attacks import adapters
 from bayesrob.attacks.apgd import APGD
 from bayesrob.attacks.autoattack import AutoAttack
 from bayesrob.attacks.base import Attack, Attacked
@@ -81,4 +82,5 @@ __all__ = [
     "Square",
     "TargetedFGSM",
     "Transfer",
+    "adapters",
 ]
