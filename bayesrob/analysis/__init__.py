@@ -1,9 +1,10 @@
 """Pure statistics: arrays and xarray in, xarray out; no torch. What needs gradients gets them as arrays."""
 
+from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
 from bayesrob.analysis.diagnostics import chain_diagnostics
 from bayesrob.analysis.gradients import component_quantiles, gradient_statistics, mean_cosine
 from bayesrob.analysis.intervals import binomial_interval, mean_interval, median_interval
-from bayesrob.analysis.robustness import robustness
+from bayesrob.analysis.robustness import robust_points, robustness, worst_case
 
 __all__ = [
     "binomial_interval",
@@ -13,5 +14,10 @@ __all__ = [
     "mean_cosine",
     "mean_interval",
     "median_interval",
+    "median_perturbation",
+    "robust_points",
     "robustness",
+    "robustness_curve",
+    "smallest_perturbation",
+    "worst_case",
 ]

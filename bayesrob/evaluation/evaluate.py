@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from bayesrob.attacks import FGSM, PGD, Attack, Random
 from bayesrob.attacks.geometry import norms
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError
+from bayesrob.evaluation.attacked import Run, add_worst_case, attack_points, measures
 from bayesrob.evaluation.chains import chain_groups
 from bayesrob.evaluation.datatree import record
 from bayesrob.evaluation.points import check_arguments, check_count, chosen_points
@@ -56,12 +58,17 @@ def evaluate(
         level: coverage of the intervals.
 
     Returns:
-        DataTree with groups `robustness` (see `analysis.robustness`), `points` (labels, log probabilities clean and
-        attacked, size of each perturbation), `gradients` (norm of the averaged input gradient, its Monte Carlo standard
-        error and the fraction of components that are exactly zero), `examples` (the first inputs, clean and attacked)
-        and, for chains, what `evaluation.chains` says they are judged by: `sample_stats`, `log_likelihood` (of each draw
-        at these points), `input_gradients`, `posterior` (some weights) and `diagnostics`. Attributes hold settings, seeds
-        and versions as JSON.
+        DataTree with groups `robustness`, `points` (labels, log probabilities clean and attacked; of each perturbation its
+        size, queries and gradients; `robust` and `smallest_perturbation`), `gradients` (norm of the averaged input gradient,
+        its Monte Carlo standard error and the fraction of components that are exactly zero), `examples` (the first inputs,
+        clean and attacked) and, for chains, what `evaluation.chains` says they are judged by: `sample_stats`,
+        `log_likelihood` (of each draw at these points), `input_gradients`, `posterior` (some weights) and `diagnostics`.
+        Attributes hold settings, seeds and versions as JSON.
+
+        `robustness` has what `analysis.robustness` says; over `threat` the per-image worst case of all attacks in one ball
+        (`analysis.robust_points`, `worst_case`); over `attack`, for those that look for little instead of filling a ball,
+        `median_perturbation` in their own norm (`analysis.median_perturbation`; NaN for the others; `robustness_curve` makes
+        curves of `points["smallest_perturbation"]`); mean `queries` and `gradients` of a point; wall-clock `seconds` of all.
 
     Raises:
         InputError: a regression model, an attack that is none, test points that do not fit the predictive: before any work.
@@ -80,28 +87,23 @@ def evaluate(
         with torch.no_grad():
             return torch.cat([predictive(inputs[part], num_draws, score_seed).cpu() for part in batches])
 
-    attacked: dict[str, Tensor] = {}
+    runs: dict[str, Run] = {}
     with progress.bar("attacking", len(attacks) * len(batches)) as advance:
         for name, attack in attacks.items():
-            parts = []
-            for i, part in enumerate(batches):
-                parts.append(attack(predictive, x[part], y[part], seed=rng.derive(seed, "evaluate", "attack", name, i)))
-                advance(1, note=name)
-            attacked[name] = torch.cat(parts)
+            seeds = (seed, "evaluate", "attack", name)
+            runs[name] = attack_points(attack, predictive, x, y, batches, seeds, partial(advance, 1, note=name))
 
     point, names = {"point": index.numpy()}, {"attack": list(attacks)}
     labels = xr.DataArray(y.numpy(), dims="point", coords=point)
     clean = xr.DataArray(predict(x).numpy(), dims=("point", "class"), coords=point)
     adversarial = xr.DataArray(
-        torch.stack([predict(z) for z in attacked.values()]).numpy() if attacks else np.empty((0, *clean.shape)),
+        torch.stack([predict(run.x.to(x)) for run in runs.values()]).numpy() if attacks else np.empty((0, *clean.shape)),
         dims=("attack", "point", "class"),
         coords={**point, **names},
     )
     points = xr.Dataset({"label": labels, "log_probability": clean, "adversarial_log_probability": adversarial})
-    for norm in ("l_inf", "l_2"):
-        sizes = [norms(z.cpu() - x.cpu(), norm).numpy() for z in attacked.values()]
-        points[f"perturbation_{norm}"] = (("attack", "point"), np.array(sizes).reshape(len(attacks), len(x)))
-    scores = robustness(clean, adversarial, labels, level)
+    points = points.merge(measures(x, runs, predictive.bounds))
+    points, scores = add_worst_case(points, robustness(clean, adversarial, labels, level), attacks, runs, level)
     stopped = [name for name, attack in attacks.items() if attack.only_accuracy]
     for name in ("softmax_robustness", "softmax_robustness_interval"):
         scores[name] = scores[name].where(~scores["attack"].isin(stopped))
@@ -109,7 +111,7 @@ def evaluate(
         "robustness": scores,
         "points": points,
         "gradients": _gradients(predictive, x, y, index, num_draws, seed, batches),
-        "examples": _examples(x, attacked, index),
+        "examples": _examples(x, {name: run.x for name, run in runs.items()}, index),
         **chain_groups(predictive, x, y, index, seed),
     }
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesrob.analysis import binomial_interval, mean_interval, robustness
+from bayesrob.analysis import binomial_interval, mean_interval, robust_points, robustness, worst_case
 from bayesrob.errors import InputError
 
 
@@ -120,3 +120,79 @@ def test_nan_is_an_error(by_hand, which, name):
     arrays[which][..., 2, 0] = np.nan
     with pytest.raises(InputError, match=f"{name} predictions are NaN"):
         robustness(*arrays)
+
+
+# ---- worst case ----------------------------------------------------------------------------------------------------------
+
+NAMES = ["a", "b", "far", "near", "wider"]
+BALLS = {"a": ("l_inf", 0.1), "b": ("l_inf", 0.1), "wider": ("l_2", 0.5)}
+
+
+@pytest.fixture
+def run() -> xr.Dataset:
+    """Seven points, all of class 0. "a" and "b" stay in l_inf <= 0.1, "wider" in l_2 <= 0.5; "near", "far" in no ball."""
+    wrong_before = [0, 0, 0, 0, 0, 0, 1]
+    wrong_after = {
+        "a": [1, 0, 0, 0, 0, 0, 0],  # the last one it puts right
+        "b": [0, 1, 0, 0, 0, 0, 0],
+        "far": [0, 0, 1, 0, 0, 1, 0],  # in l_inf at 0.3; the sixth at 0.05 but out of the bounds
+        "near": [0, 0, 0, 1, 0, 0, 0],  # in l_inf at 0.1 and a rounding error
+        "wider": [0, 0, 0, 0, 1, 0, 0],  # in l_inf at 0.3
+    }
+    sizes = {"a": 0.1, "b": 0.1, "far": 0.3, "near": 0.1 + 4e-7, "wider": 0.3}
+    l_inf = np.array([[sizes[name]] * 7 for name in NAMES])
+    l_inf[2, 5] = 0.05
+    inside = np.ones((5, 7), dtype=bool)
+    inside[2, 5] = False
+
+    def predictions(wrong):
+        return np.log(np.where(np.array(wrong)[..., None] == [0, 1], 0.9, 0.1))
+
+    return xr.Dataset(
+        {
+            "label": ("point", [0] * 7),
+            "log_probability": (("point", "class"), predictions(wrong_before)),
+            "adversarial_log_probability": (("attack", "point", "class"), predictions([wrong_after[n] for n in NAMES])),
+            "perturbation_l_inf": (("attack", "point"), l_inf),
+            "perturbation_l_2": (("attack", "point"), 2 * l_inf),
+            "inside_bounds": (("attack", "point"), inside),
+        },
+        coords={"attack": NAMES, "point": np.arange(7) * 10},
+    )
+
+
+def test_the_worst_case_by_hand(run):
+    robust = robust_points(run, BALLS)
+    assert robust["threat"].values.tolist() == ["l_inf <= 0.1", "l_2 <= 0.5"]
+    assert robust["norm"].values.tolist() == ["l_inf", "l_2"]
+    assert robust["eps"].values.tolist() == [0.1, 0.5]
+    # The fifth falls only to an attack that goes further; the last was wrong to begin with.
+    np.testing.assert_array_equal(robust.sel(threat="l_inf <= 0.1"), [0, 0, 1, 0, 1, 1, 0])
+    # "wider" itself ends at 0.6 by this record: its own ball is not measured again. What "a", "b", "near" found is inside.
+    np.testing.assert_array_equal(robust.sel(threat="l_2 <= 0.5"), [0, 0, 1, 0, 0, 1, 0])
+    scores = worst_case(robust, level=0.9)
+    np.testing.assert_allclose(scores["worst_case_accuracy"], [3 / 7, 2 / 7])
+    np.testing.assert_allclose(scores["worst_case_accuracy_interval"][0], binomial_interval(3, 7, 0.9))
+    assert scores["bound"].values.tolist() == ["lower", "upper"]
+    turned = robust_points(run.transpose("class", "point", "attack"), BALLS)
+    xr.testing.assert_identical(turned, robust)
+
+
+def test_the_worst_case_is_at_most_each_attack_s(run):
+    found = robustness(run["log_probability"], run["adversarial_log_probability"], run["label"])
+    scores = worst_case(robust_points(run, BALLS))
+    assert float(scores["worst_case_accuracy"][0]) <= float(found["adversarial_accuracy"].sel(attack=["a", "b"]).min())
+    assert float(scores["worst_case_accuracy"].max()) <= float(found["accuracy"])
+
+
+def test_the_worst_case_of_a_larger_ball_is_no_larger(run):
+    balls = {"a": ("l_inf", 0.1), "wider": ("l_inf", 0.3)}
+    small, large = robust_points(run, balls)
+    assert (large <= small).all()
+    np.testing.assert_array_equal(large, [0, 0, 0, 0, 0, 1, 0])
+
+
+def test_without_balls_there_is_no_threat(run):
+    scores = worst_case(robust_points(run, {}))
+    assert scores.sizes["threat"] == 0
+    assert scores["worst_case_accuracy_interval"].shape == (0, 2)

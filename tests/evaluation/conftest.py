@@ -22,9 +22,9 @@ class Recording(Attack):
     def __post_init__(self):
         object.__setattr__(self, "calls", [])
 
-    def __call__(self, predictive, x, y, seed=0):
+    def run(self, predictive, x, y, seed=0):
         self.calls.append((x.clone(), y.clone(), seed))
-        return super().__call__(predictive, x, y, seed)
+        return super().run(predictive, x, y, seed)
 
     def perturb(self, victim, x, generator):
         return (x + self.eps).clamp(*victim.bounds)
@@ -34,7 +34,7 @@ class Recording(Attack):
 class NeverRun(Attack):
     """An attack that must not be called."""
 
-    def __call__(self, predictive, x, y, seed=0):
+    def run(self, predictive, x, y, seed=0):
         pytest.fail("an attack ran before the inputs were checked")
 
     def perturb(self, victim, x, generator):
