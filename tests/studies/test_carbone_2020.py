@@ -289,7 +289,9 @@ def test_the_evaluation_is_that_of_the_kept_posterior(attacked, attack_study, po
     found = br.evaluate(post.freeze(20, seed=0), dataset, few, num_points=30)["robustness"].to_dataset()
     ours = attacked[name]["robustness"].to_dataset().sel(attack=list(few))
     # One point of thirty may tip over on a last bit.
-    xr.testing.assert_allclose(ours, found, atol=0.04)
+    # Seconds are never the same, and the worst case is that of all attacks of a run.
+    same = ["accuracy", "accuracy_interval", "adversarial_accuracy", "adversarial_accuracy_interval", "softmax_robustness"]
+    xr.testing.assert_allclose(*[one[same].drop_vars("seconds", errors="ignore") for one in (ours, found)], atol=0.04)
     assert float(ours["accuracy"]) == float(found["accuracy"])
 
 
