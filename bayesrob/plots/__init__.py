@@ -12,6 +12,7 @@ from bayesrob.plots.gradient_norms import gradient_norms
 from bayesrob.plots.losses import losses
 from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
+from bayesrob.plots.transfer import transfer
 
 PLOTS = {
     plot.__name__: plot
@@ -28,6 +29,7 @@ PLOTS = {
         losses,
         published,
         ranks,
+        transfer,
     )
 }
 
@@ -45,4 +47,5 @@ __all__ = [
     "losses",
     "published",
     "ranks",
+    "transfer",
 ]

@@ -368,6 +368,44 @@ def test_published_stands_beside_measured():
         assert [label.get_text() for label in axes.get_xticklabels()] == ["none", "pgd", "pgd margin"]
 
 
+def make_transfer() -> xr.DataTree:
+    rng = np.random.default_rng(3)
+    names, targets = ["SGD", "HMC"], ["SGD", "SVI", "HMC"]
+    coords = {"source": names, "target": targets, "bound": ["lower", "upper"]}
+    values = rng.uniform(size=(2, 3))
+    restricted = values.copy()
+    restricted[1, 2] = np.nan
+    pair = ("source", "target")
+    matrix = {
+        "accuracy": ("target", [0.9, 0.8, 0.7]),
+        "accuracy_interval": (("bound", "target"), [[0.85, 0.75, 0.65], [0.95, 0.85, 0.75]]),
+        "adversarial_accuracy": (pair[::-1], values.T),
+        "adversarial_accuracy_interval": ((*pair, "bound"), np.stack([values - 0.1, values + 0.1], -1)),
+        "both_right_accuracy": (pair, restricted),
+        "both_right_accuracy_interval": ((*pair, "bound"), np.stack([restricted - 0.1, restricted + 0.1], -1)),
+    }
+    return xr.DataTree.from_dict({"transfer": xr.Dataset(matrix, coords)})
+
+
+def test_transfer_writes_every_number_where_it_belongs():
+    tree = make_transfer()
+    found = tree["transfer"].to_dataset()
+    figure = plots.transfer(tree)
+    left, right = figure.axes[:2]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["SGD", "HMC", "no attack"]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["SGD", "HMC"]
+    expected = np.vstack([found["adversarial_accuracy"].transpose("source", "target"), found["accuracy"]])
+    for axes, values in ((left, expected), (right, found["both_right_accuracy"].values)):
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["SGD", "SVI", "HMC"]
+        np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), values)
+        assert axes.images[0].get_clim() == (0, 1)
+        written = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+        assert len(written) == np.isfinite(values).sum()
+        for (j, i), text in written.items():
+            assert text.startswith(f"{values[i, j]:.3f}\n[")
+    assert "[0.75, 0.85]" in [text.get_text() for text in left.texts][-2]
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
@@ -375,6 +413,7 @@ ARGUMENTS = {
     "gradient_grid": make_grid,
     "gradient_images": make_gradients,
     "published": make_table,
+    "transfer": make_transfer,
 }
 """What each plot is given; a new plot adds its row."""
 
