@@ -1,4 +1,4 @@
-"""Command line: list studies, run one, render its report."""
+"""Command line: list attacks and studies, run a study, render its report."""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ def studies() -> None:
     for name, path in study_files().items():
         summary = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
         print(f"{name:24} {summary[0] if summary else ''}")
+
+
+@app.command
+def attacks() -> None:
+    """List the attacks: what each looks for, in which norms, and what it sees of the model."""
+    from bayesrob.attacks.listing import listing
+
+    for row in listing():
+        print(f"{row['name']:14} {row['kind']:9} {row['norms']:18} {row['sees']:14} {row['summary']}")
 
 
 @app.command(help_flags=[])
