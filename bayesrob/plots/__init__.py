@@ -12,6 +12,8 @@ from bayesrob.plots.gradient_norms import gradient_norms
 from bayesrob.plots.losses import losses
 from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
+from bayesrob.plots.robustness_curves import robustness_curves
+from bayesrob.plots.threats import threats
 from bayesrob.plots.transfer import transfer
 
 PLOTS = {
@@ -29,6 +31,8 @@ PLOTS = {
         losses,
         published,
         ranks,
+        robustness_curves,
+        threats,
         transfer,
     )
 }
@@ -47,5 +51,7 @@ __all__ = [
     "losses",
     "published",
     "ranks",
+    "robustness_curves",
+    "threats",
     "transfer",
 ]

@@ -406,8 +406,86 @@ def test_transfer_writes_every_number_where_it_belongs():
     assert "[0.75, 0.85]" in [text.get_text() for text in left.texts][-2]
 
 
+def make_gauntlet(shift: float = 0.0) -> xr.DataTree:
+    """Three attacks in l_inf <= 0.1, one in l_2 <= 1, two that look for the smallest l_2 and one for the smallest l_0."""
+    settings = {
+        "weak": {"norm": "l_inf", "eps": 0.1},
+        "strong l_inf": {"norm": "l_inf", "eps": 0.1},
+        "middle": {"norm": "l_inf", "eps": 0.1},
+        "round": {"norm": "l_2", "eps": 1.0},
+        "near l_2": {"norm": "l_2", "eps": 0.3},
+        "nearer": {"norm": "l_2"},
+        "few": {"norm": "l_0"},
+    }
+    accuracy = np.array([0.8, 0.2, 0.5, 0.4, 0.0, 0.0, 0.1]) + shift
+    smallest = np.full((7, 6), np.nan)
+    smallest[4] = [0, 0.5, 0.6, 0.7, np.inf, np.inf]
+    smallest[5] = [0, 0.4, 0.9, 0.7, 1.1, np.inf]
+    smallest[6] = [0, 1, 1, 2, 3, np.inf]
+    median = np.array([np.nan] * 4 + [0.7, 0.8, 2.0])
+    worst = np.array([0.1, 0.3]) + shift
+    scores = xr.Dataset(
+        {
+            "accuracy": 0.9 + shift,
+            "accuracy_interval": ("bound", np.array([0.8, 0.95]) + shift),
+            "adversarial_accuracy": ("attack", accuracy),
+            "adversarial_accuracy_interval": (("bound", "attack"), [accuracy - 0.02, accuracy + 0.03]),
+            "median_perturbation": ("attack", median),
+            "worst_case_accuracy": ("threat", worst),
+            "worst_case_accuracy_interval": (("bound", "threat"), [worst - 0.05, worst + 0.04]),
+        },
+        coords={
+            "attack": list(settings),
+            "threat": ["l_inf <= 0.1", "l_2 <= 1"],
+            "norm": ("threat", ["l_inf", "l_2"]),
+            "eps": ("threat", [0.1, 1.0]),
+            "bound": ["lower", "upper"],
+        },
+    )
+    points = xr.Dataset({"smallest_perturbation": (("attack", "point"), smallest)}, coords={"attack": list(settings)})
+    tree = xr.DataTree.from_dict({"robustness": scores, "points": points})
+    tree.attrs["attacks"] = json.dumps(settings)
+    return tree
+
+
+def test_threats_order_attacks_by_strength_and_end_with_all_together():
+    trees = {"SGD": make_gauntlet(), "HMC": make_gauntlet(0.05)}
+    left, right = plots.threats(trees).axes
+    assert (left.get_title(), right.get_title()) == ("l_inf <= 0.1", "l_2 <= 1")
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels == ["no attack", "weak", "middle", "strong", "all, point by point"]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["no attack", "round", "all, point by point"]
+    for container, shift in zip(left.containers, (0, 0.05), strict=True):
+        np.testing.assert_allclose(container.lines[0].get_xdata(), np.array([0.9, 0.8, 0.5, 0.2, 0.1]) + shift)
+        bars = np.array([segment[:, 0] for segment in container.lines[2][0].get_segments()]) - shift
+        expected = [[0.8, 0.95], [0.78, 0.83], [0.48, 0.53], [0.18, 0.23], [0.05, 0.14]]
+        np.testing.assert_allclose(bars, expected)
+        rows = np.asarray(container.lines[0].get_ydata())
+        np.testing.assert_array_equal(np.round(rows), np.arange(5))
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["SGD", "HMC"]
+
+
+def test_curves_are_of_the_nearest_that_any_attack_found():
+    tree = make_gauntlet()
+    euclidean, sparse = plots.robustness_curves({"SGD": tree}).axes
+    assert (euclidean.get_xlabel(), sparse.get_xlabel()) == ("eps (l_2)", "eps (l_0)")
+    assert euclidean.get_title() == "near, nearer"
+    best, near, nearer = (line for line in euclidean.lines if line.get_drawstyle() == "steps-post")
+    np.testing.assert_allclose(best.get_xdata(), [0, 0.4, 0.6, 0.7, 1.1])
+    np.testing.assert_allclose(best.get_ydata(), np.array([5, 4, 3, 2, 1]) / 6)
+    np.testing.assert_allclose(near.get_ydata(), np.array([5, 4, 3, 2]) / 6)
+    np.testing.assert_allclose(nearer.get_xdata(), [0, 0.4, 0.7, 0.9, 1.1])
+    (square,) = euclidean.containers
+    np.testing.assert_allclose(square.lines[0].get_xydata(), [[1.0, 0.3]])
+    np.testing.assert_allclose(square.lines[2][0].get_segments()[0][:, 1], [0.25, 0.34])
+    # One attack alone has no dotted line beside it, and no attack of fixed radius is in l_0.
+    assert len(sparse.lines) == 1
+    assert len(sparse.containers) == 0
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
+    **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
     **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
     **dict.fromkeys(("gradient_components", "gradient_decay"), lambda: {"a": make_gradients(), "b": make_gradients()}),
     "gradient_grid": make_grid,
