@@ -5,6 +5,7 @@ Neither library is needed to import this: they come with `pip install "bayesrob[
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import importlib
@@ -93,8 +94,9 @@ class _Adapter(Attack):
         victim.gradients += -(-module.gradients // len(x))
         return _checked_result(type(self).__name__, z, x, victim.bounds)
 
+    @abc.abstractmethod
     def _generate(self, module: nn.Module, victim: Victim, x: Batch) -> Tensor:
-        raise NotImplementedError
+        """What the library makes of `x`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +117,7 @@ class Foolbox(_Adapter):
     paper: ClassVar[str] = "Rauber et al. 2020"
 
     def __post_init__(self) -> None:
-        if self.eps is None:
-            dataclasses.replace(self, eps=0.0)  # what is checked of every attack
-        else:
-            super().__post_init__()
+        super().__post_init__()
         base = _library("foolbox.attacks.base")
         if not isinstance(self.attack, base.Attack):
             raise InputError(

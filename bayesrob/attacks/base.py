@@ -100,7 +100,7 @@ class Attack(abc.ABC):
         if self.num_draws is not None:
             check_num_draws(self.num_draws)
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if "eps" in fields:
+        if "eps" in fields and not (fields["eps"] is None and type(self).__dataclass_fields__["eps"].default is None):
             check_radius(fields["eps"])
         if "norm" in fields:
             check_name("norm", fields["norm"], self.norms)
@@ -221,7 +221,7 @@ def _plain(value: Any) -> Any:
     return repr(value) if callable(value) else value
 
 
-def check_radius(eps: float) -> None:
+def check_radius(eps: object) -> None:
     """Raise unless `eps` is a radius."""
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not math.isfinite(eps) or eps < 0:
         raise InputError(

@@ -30,11 +30,12 @@ class CarliniWagner(Attack):
         norm: "l_2".
         searches: 9 values of c for each point, and
         steps: 1,000 steps each, the paper's code (it says 10,000 for the strongest).
-        lr: Adam's, 0.01 as there, but falling linearly to nothing in the second half of each search.
+        lr: Adam's, 0.01 as there.
         initial_c: 0.001 as there: small, so that the first adversarial found are near.
         confidence: kappa, by how much another class must lead, in log probability.
         abort_early: when the loss of a point has not fallen by 0.01% in a tenth of the steps, its lr is divided by four, and
-            its search ends at the fourth time (in their code at the first, at the full lr).
+            its search ends at the fourth time (in their code at the first, at the full lr): at a fixed lr Adam stays up to
+            lr away from the boundary, too far where that is near.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
@@ -100,8 +101,7 @@ class CarliniWagner(Attack):
             g = (2 * delta - per_point(pull, z) * gradient) * slope
             first[active] = 0.9 * first[active] + 0.1 * g
             second[active] = 0.999 * second[active] + 0.001 * g.square()
-            # Steps that shrink: at a fixed lr Adam stays up to lr away from the boundary, too far where it is near.
-            size = rate[active] * min(1.0, 2 - 2 * (step - 1) / self.steps) / (1 - 0.9**step)
+            size = rate[active] / (1 - 0.9**step)
             w[active] -= per_point(size, z) * first[active] / ((second[active] / (1 - 0.999**step)).sqrt() + 1e-8)
             if step % max(self.steps // 10, 1) == 0 or step == self.steps:
                 broken[active] = recent[active]

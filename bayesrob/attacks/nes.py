@@ -6,15 +6,14 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from bayesrob.attacks.base import Attack, check_at_least, check_positive
 from bayesrob.attacks.geometry import project, steepest
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
-from bayesrob.predictive.objectives import Margin
-from bayesrob.types import Batch, Outputs
+from bayesrob.types import Batch
 
 __all__ = ["NES"]
 
@@ -24,9 +23,9 @@ class NES(Attack):
     """Projected steps along an estimate of the gradient, from pairs of predictions (Ilyas et al. 2018, algorithm 1).
 
     g = 1 / (samples * sigma) sum_i (L(x + sigma u_i) - L(x - sigma u_i)) u_i, u_i standard normal, samples / 2 of them; L is
-    the margin of the posterior predictive, log of the largest other probability minus log p(y | x), with a target the other
-    way round; the paper has -log p, but of a confident prediction that rounds to zero, and its differences say nothing.
-    x <- project(x + step_size * steepest(g)). Where L is linear, the cosine of g and the gradient is about
+    the margin of the posterior predictive, log of the largest other probability minus log p(y | x), or with a target its log
+    probability; without one the paper has -log p, but of a confident prediction that rounds to zero, and its differences say
+    nothing. x <- project(x + step_size * steepest(g)). Where L is linear, the cosine of g and the gradient is about
     1 / sqrt(1 + 2 (features - 1) / samples): what it takes grows with the number of components. The points that are asked
     about may lie sigma u outside of ball and bounds, as in the paper; what is returned does not.
 
@@ -104,12 +103,7 @@ class NES(Attack):
             noise = torch.randn(pairs, *z.shape, generator=generator, dtype=torch.float32).to(z)
             both = torch.cat([z + self.sigma * noise, z - self.sigma * noise])
             repeated = rows.repeat(2 * pairs)
-            loss = _gain(victim, victim.predict(both.flatten(0, 1), repeated), repeated).view(2, pairs, len(z))
+            loss = victim.gain(victim.predict(both.flatten(0, 1), repeated), repeated).view(2, pairs, len(z))
             total += torch.einsum("pn,pn...->n...", loss[0] - loss[1], noise)
             left -= pairs
         return total / (self.samples * self.sigma)
-
-
-def _gain(victim: Victim, log_predictive: Outputs, rows: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-    margin = Margin().loss(log_predictive, victim.y[rows])
-    return -margin if victim.targeted else margin

@@ -9,7 +9,6 @@ import torch
 
 from bayesrob.attacks.base import Attack, check_at_least
 from bayesrob.attacks.geometry import clip, random_point
-from bayesrob.attacks.square import gain
 from bayesrob.attacks.victim import Victim
 from bayesrob.types import Batch
 
@@ -64,10 +63,8 @@ class RandomSearch(Attack):
             z = self._points(x[left], first, count, victim, generator)
             log_predictive = victim.predict(z.flatten(0, 1), rows)
             hit = victim.judged(log_predictive, z.flatten(0, 1), rows).view(-1, count)
-            value = gain(victim, log_predictive, rows).clamp(max=torch.finfo(log_predictive.dtype).max).view(-1, count)
-            # The first that succeeds, else the highest: argmax of equal ones is not promised to be the first.
-            rank = torch.where(hit, torch.arange(count, 0, -1, device=x.device), 0)
-            pick = torch.where(hit.any(1), rank.argmax(1), value.argmax(1))
+            value = victim.gain(log_predictive, rows).clamp(max=torch.finfo(log_predictive.dtype).max).view(-1, count)
+            pick = torch.where(hit.any(1), hit.int().argmax(1), value.argmax(1))  # the first that succeeds, else the highest
             each = torch.arange(len(left), device=x.device)
             better = hit.any(1) | (value[each, pick] > best[left]) | (first == 0)
             result[left[better]], best[left[better]] = z[each, pick][better], value[each, pick][better]

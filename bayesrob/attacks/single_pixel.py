@@ -80,13 +80,11 @@ class SinglePixel(Attack):
             index = place.view(-1, 1, 1).expand(-1, old.shape[1], 1)
             z = old[rows].scatter(2, index, new[rows, which].gather(2, index)).view(-1, *x.shape[1:])
             hit = victim.judged(victim.predict(z, rows), z, rows)
-            # The first that succeeds: argmax of equal ones is not promised to be the first.
-            rank = torch.zeros(len(left), self.at_once, dtype=torch.int64, device=x.device)
-            rank[owner, column] = torch.where(hit, self.at_once - column, 0)
-            found = rank.amax(1) > 0
-            at = torch.full_like(rank, -1)
-            at[owner, column] = torch.arange(len(owner), device=x.device)
-            result[left[found]] = z[at[found, rank[found].argmax(1)]]
+            # Where each point's first success stands among all that were asked about; beyond them where it has none.
+            at = torch.arange(len(owner), device=x.device)
+            first_hit = torch.full_like(left, len(owner)).scatter_reduce(0, owner[hit], at[hit], "amin")
+            found = first_hit < len(owner)
+            result[left[found]] = z[first_hit[found]]
             left = left[~found]
         return result
 

@@ -14,10 +14,9 @@ from bayesrob.attacks.base import Attack, check_at_least
 from bayesrob.attacks.geometry import clip, norms, per_point
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
-from bayesrob.predictive.objectives import Margin
-from bayesrob.types import Batch, Bounds, Outputs
+from bayesrob.types import Batch, Bounds
 
-__all__ = ["Square", "gain"]
+__all__ = ["Square"]
 
 SWITCHES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Of 10,000 queries: after each, the share of components that one query changes is halved (section 5 of the paper)."""
@@ -100,7 +99,7 @@ class Square(Attack):
             new = self._start(x, generator) if start else self._moved(delta, query, generator)
             candidate = self._placed(x, new, victim.bounds)
             log_predictive = victim.predict(candidate, rows)
-            hit, value = victim.judged(log_predictive, candidate, rows), gain(victim, log_predictive, rows)
+            hit, value = victim.judged(log_predictive, candidate, rows), victim.gain(log_predictive, rows)
             if start:
                 z, best, delta = candidate, value, new
             else:
@@ -186,14 +185,6 @@ class Square(Attack):
         unspent = (self.eps**2 - planes.square().sum((1, 2), keepdim=True)).clamp(min=0) / channels
         new = bent / bent.norm(dim=2, keepdim=True).clamp(min=1e-12) * (held.clamp(min=0) + unspent).sqrt()
         return emptied.scatter(2, into, new)
-
-
-def gain(victim: Victim, log_predictive: Outputs, rows: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-    """How near predictions are to the attack's goal: the log probability of the target, or the margin of the wrong class."""
-    y = victim.y[rows]
-    if victim.targeted:
-        return log_predictive.gather(1, y.unsqueeze(1)).squeeze(1)
-    return Margin().loss(log_predictive, y)
 
 
 def pyramids(side: int) -> Float[Tensor, "side side"]:

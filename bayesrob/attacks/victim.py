@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bayesrob.errors import InputError
 from bayesrob.predictive import Predictive
-from bayesrob.predictive.objectives import Objective, Pooled
+from bayesrob.predictive.objectives import Margin, Objective, Pooled
 from bayesrob.types import Batch, Bounds, Labels, Outputs
 
 if TYPE_CHECKING:
@@ -141,6 +141,13 @@ class Victim:
         """Whether a prediction `log_predictive` at `z`, already made, meets the attack's criterion."""
         true = self.true if rows is None else self.true[rows]
         return self.criterion(log_predictive, self._labels(rows), z, targeted=self.targeted, true=true)
+
+    def gain(self, log_predictive: Outputs, rows: Rows = None) -> Float[Tensor, " row"]:
+        """How near predictions already made are to the goal: the target's log probability, or the margin without one."""
+        y = self._labels(rows)
+        if self.targeted:
+            return log_predictive.gather(1, y.unsqueeze(1)).squeeze(1)
+        return Margin().loss(log_predictive, y)
 
     # ---- helpers --------------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bayesrob import nets
 from bayesrob.attacks import APGD, FAB, FGSM, PGD, AutoAttack, Square
 from bayesrob.attacks.apgd import TargetedDLR, checkpoints
 from bayesrob.attacks.geometry import norms
 from bayesrob.errors import InputError
+from bayesrob.predictive import HeldDraws
 from bayesrob.predictive.objectives import DLR, Margin, value_and_slope
 from tests.attacks.helpers import fresh, held, linear
 
@@ -43,20 +45,22 @@ def test_checkpoints_are_the_published_ones():
     assert checkpoints(1) == [1]
 
 
-def test_the_step_halves_where_the_objective_stalls(monkeypatch):
-    """From a worst corner nothing rises: after 22 steps each point has stalled, and stands at its best point again."""
-    from bayesrob.attacks import victim
-
-    seen = []
-    original = victim.Victim.look
-
-    def record(self, z, *args):
-        seen.append(z.clone())
-        return original(self, z, *args)
-
-    monkeypatch.setattr(victim.Victim, "look", record)
-    APGD(eps=0.3, steps=30)(linear(WEIGHT), X, Y)
-    assert len(seen) == 31
+def test_the_step_halves_until_an_inner_maximum_is_found():
+    """The margin is -|x - 0.3|: at the first step of 2 eps every iterate jumps over the top, by more than eps / 2."""
+    net = nets.mlp(1, (2,), 2, activation="relu")
+    weights = {
+        "1.weight": torch.tensor([[[1.0], [-1.0]]]),
+        "1.bias": torch.tensor([[-0.3, 0.3]]),
+        "3.weight": torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]),
+        "3.bias": torch.zeros(1, 2),
+    }
+    post = HeldDraws(net, {name: value.double() for name, value in weights.items()}).double()
+    x, y = torch.tensor([[0.0], [0.7]]).double(), torch.tensor([0, 0])
+    margins = post.objective_value(x, y, "margin")
+    torch.testing.assert_close(margins, -(x[:, 0] - 0.3).abs())
+    distance = [(APGD(eps=1.0, objective="margin", steps=k)(post, x, y) - 0.3).abs().max() for k in (3, 100)]
+    assert distance[1] < 0.01  # 2 eps / 2^8 after the eight checkpoints
+    assert distance[1] < distance[0]
 
 
 def test_dlr_is_the_margin_over_the_third_gap():
