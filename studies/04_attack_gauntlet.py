@@ -234,10 +234,16 @@ def gauntlet(
                 left_out[f"{name} {norm}"] = str(error)
                 continue
             attacks[f"{name} {norm}"] = made
-    # The mean loss hides what the averaged prediction shows: see the study attack_table.
-    for objective in ("predictive_loss", "margin"):
-        pgd = br.attacks.PGD(eps=eps["l_inf"], objective=objective, **budget.get("PGD", {}))
-        attacks[f"PGD {objective} l_inf"] = pgd
+    # Which average over draws an attack sees makes a difference that its other settings do not.
+    for norm, radius in eps.items():
+        for objective in ("predictive_loss", "margin", "margin_per_draw"):
+            pgd = br.attacks.PGD(eps=radius, norm=norm, objective=objective, **budget.get("PGD", {}))
+            attacks[f"PGD {objective} {norm}"] = pgd
+    for name in ("DeepFool", "FAB"):
+        for norm in ("l_inf", "l_2"):
+            attacks[f"{name} logits {norm}"] = dataclasses.replace(attacks[f"{name} {norm}"], average="logits")  # pyright: ignore[reportCallIssue]
+    per_draw: Any = {"objective": "margin_per_draw"}
+    attacks["CarliniWagner margin_per_draw l_2"] = dataclasses.replace(attacks["CarliniWagner l_2"], **per_draw)
     return attacks, left_out
 
 

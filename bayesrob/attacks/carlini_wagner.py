@@ -11,7 +11,7 @@ from torch import Tensor
 from bayesrob.attacks.base import Attack, check_at_least, check_positive
 from bayesrob.attacks.geometry import per_point
 from bayesrob.attacks.victim import Victim
-from bayesrob.errors import InputError
+from bayesrob.errors import InputError, check_name
 from bayesrob.types import Batch
 
 __all__ = ["CarliniWagner"]
@@ -36,6 +36,9 @@ class CarliniWagner(Attack):
         abort_early: when the loss of a point has not fallen by 0.01% in a tenth of the steps, its lr is divided by four, and
             its search ends at the fourth time (in their code at the first, at the full lr): at a fixed lr Adam stays up to
             lr away from the boundary, too far where that is near.
+        objective: "margin", the averaged prediction's; or "margin_per_draw", the mean of the draws' own, to which every draw
+            contributes however sure it is (that HMC posterior of 784-128-10: median 1.30 and 47 of 100 images left, against
+            0.74 and 5; an SVI posterior: 1.00 and 16, against 1.66 and 7). Points count as broken by the prediction.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
@@ -46,6 +49,7 @@ class CarliniWagner(Attack):
     initial_c: float = 1e-3
     confidence: float = 0.0
     abort_early: bool = True
+    objective: Literal["margin", "margin_per_draw"] = "margin"
 
     norms: ClassVar[tuple[str, ...]] = ("l_2",)
     minimal: ClassVar[bool] = True
@@ -55,6 +59,7 @@ class CarliniWagner(Attack):
         super().__post_init__()
         check_at_least(self, searches=1, steps=1)
         check_positive(self, "lr", "initial_c")
+        check_name("objective", self.objective, ["margin", "margin_per_draw"])
         if not 0 <= self.confidence < float("inf"):
             raise InputError(f"confidence is {self.confidence}.", "It is a lead in log probability.", "Give a number >= 0.")
 
@@ -89,7 +94,8 @@ class CarliniWagner(Attack):
         floor = rate / 100
         for step in range(1, self.steps + 1):
             z, slope = space.point(w[active], active)
-            gradient, log_predictive, margin = victim.look(z, "margin", rows[active])
+            gradient, log_predictive, value = victim.look(z, self.objective, rows[active])
+            margin = value if self.objective == "margin" else victim.margin(log_predictive, rows[active])
             delta = z - x[active]
             square = delta.flatten(1).square().sum(1)
             hit = victim.judged(log_predictive, z, rows[active]) & (margin >= self.confidence)
@@ -108,7 +114,7 @@ class CarliniWagner(Attack):
                 recent.zero_()
                 if not self.abort_early:
                     continue
-                loss = square + c[active] * (-margin).clamp(min=-self.confidence)
+                loss = square + c[active] * (-value).clamp(min=-self.confidence)
                 stalls = loss > before[active] * 0.9999
                 before[active] = torch.minimum(before[active], loss)
                 rate[active] = torch.where(stalls, rate[active] / 4, rate[active])

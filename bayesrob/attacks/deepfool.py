@@ -10,8 +10,8 @@ import torch
 from bayesrob.attacks.base import Attack, check_at_least
 from bayesrob.attacks.geometry import clip, norms, per_point
 from bayesrob.attacks.projections import DUAL
-from bayesrob.attacks.victim import Victim
-from bayesrob.errors import InputError
+from bayesrob.attacks.victim import AVERAGES, Victim
+from bayesrob.errors import InputError, check_name
 from bayesrob.types import Batch
 
 __all__ = ["DeepFool"]
@@ -35,6 +35,10 @@ class DeepFool(Attack):
         classes: 10, the paper's: only so many of the likeliest classes are candidates.
         overshoot: 0.02, the paper's: the steps lead *to* the boundary, this much further is beyond it. Unless it is 0 every
             step but the first goes 1e-4 further, too, as in the paper's code.
+        average: "probabilities": the boundaries are the averaged prediction's. "logits": those of the mean of the draws'
+            logits, where every draw pulls; for posteriors whose draws are so sure that the first have no slope (on such an
+            HMC posterior of 784-128-10 71 of 100 images were left, and 41).
+            Points count as broken by the prediction under either, and for one draw they are the same.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`. Towards a target there is but one
             boundary to go for.
     """
@@ -43,6 +47,7 @@ class DeepFool(Attack):
     steps: int = 50
     classes: int = 10
     overshoot: float = 0.02
+    average: Literal["probabilities", "logits"] = "probabilities"
 
     norms: ClassVar[tuple[str, ...]] = ("l_2", "l_inf", "l_1")
     minimal: ClassVar[bool] = True
@@ -51,6 +56,7 @@ class DeepFool(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, steps=1, classes=2)
+        check_name("average", self.average, AVERAGES)
         if not 0 <= self.overshoot < float("inf"):
             raise InputError(
                 f"overshoot is {self.overshoot}.", "It is how far beyond the boundary to go.", "Give a number >= 0."
@@ -73,12 +79,11 @@ class DeepFool(Attack):
             z = result[left]
             if victim.targeted:  # from whichever class holds the point now
                 candidates[left, 0] = victim.predict(z, left).argmax(1)
-            jacobian, log_predictive = victim.jacobian(z, candidates[left], left)
+            jacobian, values, log_predictive = victim.jacobian(z, candidates[left], left, self.average)
             stays = ~victim.judged(log_predictive, z, left)
-            left, jacobian, log_predictive = left[stays], jacobian[stays], log_predictive[stays]
+            left, jacobian, values = left[stays], jacobian[stays], values[stays]
             if len(left) == 0:
                 break
-            values = log_predictive.gather(1, candidates[left])
             gaps = values[:, :1] - values[:, 1:]  # positive where the true class leads
             slopes = jacobian[:, 1:] - jacobian[:, :1]
             lengths = norms(slopes.flatten(0, 1), DUAL[self.norm]).view(gaps.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,13 +11,13 @@ from torch import Tensor
 
 from bayesrob.errors import InputError
 from bayesrob.predictive import Predictive
-from bayesrob.predictive.objectives import Margin, Objective, Pooled
-from bayesrob.types import Batch, Bounds, Labels, Outputs
+from bayesrob.predictive.objectives import DrawMean, Margin, Objective, Pooled
+from bayesrob.types import Batch, Bounds, DrawLogits, Labels, Outputs
 
 if TYPE_CHECKING:
     from bayesrob.attacks.base import Attack
 
-__all__ = ["ClassWeights", "Victim", "next_seed"]
+__all__ = ["AVERAGES", "ClassWeights", "Victim", "next_seed"]
 
 Rows = Int[Tensor, " row"] | None
 """Which of the attacked points are looked at; None: all of them, in order."""
@@ -114,8 +115,11 @@ class Victim:
             return gradient.neg_(), log_predictive, -value
         return gradient, log_predictive, value
 
-    def jacobian(self, z: Batch, classes: Int[Tensor, "row k"], rows: Rows = None) -> tuple[Tensor, Outputs]:
-        """Gradients of the log predictive of `classes`, `[row, k, *shape]`, and the log predictive; k gradients a point.
+    def jacobian(
+        self, z: Batch, classes: Int[Tensor, "row k"], rows: Rows = None, average: str = "probabilities"
+    ) -> tuple[Tensor, Float[Tensor, "row k"], Outputs]:
+        """Gradients `[row, k, *shape]` and values of `classes` in the surface that `AVERAGES[average]` makes, and the log
+        predictive; k gradients a point.
 
         All k are taken in one batch of k times as many points.
         """
@@ -124,10 +128,11 @@ class Victim:
         weights = z.new_zeros(len(z) * k, self.num_classes).scatter_(1, classes.reshape(-1, 1), 1.0)
         seed = self._next_seed()
         self.gradients[rows] += k
-        gradient, log_predictive, _ = self.predictive.gradient_and_prediction(
-            z.repeat_interleave(k, 0), self._labels(rows).repeat_interleave(k), ClassWeights(weights), self.num_draws, seed
+        surface = AVERAGES[average](weights)
+        gradient, log_predictive, value = self.predictive.gradient_and_prediction(
+            z.repeat_interleave(k, 0), self._labels(rows).repeat_interleave(k), surface, self.num_draws, seed
         )
-        return gradient.unflatten(0, (-1, k)), log_predictive[::k]
+        return gradient.unflatten(0, (-1, k)), value.view(-1, k), log_predictive[::k]
 
     # ---- success --------------------------------------------------------------------------------------------------------
 
@@ -147,7 +152,12 @@ class Victim:
         y = self._labels(rows)
         if self.targeted:
             return log_predictive.gather(1, y.unsqueeze(1)).squeeze(1)
-        return Margin().loss(log_predictive, y)
+        return self.margin(log_predictive, rows)
+
+    def margin(self, log_predictive: Outputs, rows: Rows = None) -> Float[Tensor, " row"]:
+        """By how much predictions already made lead towards the goal, in log probability."""
+        margin = Margin().loss(log_predictive, self._labels(rows))
+        return -margin if self.targeted else margin
 
     # ---- helpers --------------------------------------------------------------------------------------------------------
 
@@ -184,6 +194,25 @@ class ClassWeights(Pooled):
 
     def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
         return (self.weights * log_predictive).sum(-1)
+
+
+class ClassWeightsPerDraw(DrawMean):
+    """The same sum of the mean over draws of their log probabilities, whose differences are those of the mean logits."""
+
+    def __init__(self, weights: Tensor):
+        self.weights = weights
+
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        return (self.weights * outputs.log_softmax(-1)).sum(-1)
+
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        return self.weights - outputs.softmax(-1) * self.weights.sum(-1, keepdim=True)
+
+
+AVERAGES: dict[str, Callable[[Tensor], Objective]] = {"probabilities": ClassWeights, "logits": ClassWeightsPerDraw}
+"""Which function's boundaries an attack linearises, by what is averaged over draws. Those of the averaged probabilities are
+the prediction's own, but where draws are sure of themselves their slopes vanish; those of the averaged logits are near it,
+and there every draw pulls. Success is judged by the prediction under either."""
 
 
 def next_seed(generator: torch.Generator) -> int:

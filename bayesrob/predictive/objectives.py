@@ -8,6 +8,10 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
   probability it gives the true class, so confidently wrong draws hardly count.
 - `margin`: max over c != y of log pbar_c, minus log pbar_y, with pbar = mean_d softmax(f_d): positive exactly where the
   posterior predictive is wrong, and not flat where it is confident.
+- `margin_per_draw`: mean_d of each draw's own margin, max over c != y of f_dc, minus f_dy. Linear in the logits, so that
+  every draw pulls however sure it is; the averaged prediction's margin hears a saturated draw hardly at all. (HMC posterior
+  of 784-128-10 under N(0, 1), 1,000 digits, PGD-50 at l_inf 0.1: it leaves 0 of 100 images, `predictive_loss` 2, `margin`
+  7, `expected_loss` 38.) It is positive where draws are wrong on average, not just where the prediction is.
 - `dlr`: the margin divided by the gap between the largest and the third of log pbar (difference of logits ratio, Croce &
   Hein 2020, equation 6): it does not change with the scale of the logits. With two classes there is no third: the margin.
 - `double_softmax`: cross_entropy(pbar taken as logits), and
@@ -22,7 +26,7 @@ import abc
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
@@ -84,6 +88,17 @@ class DoubleSoftmaxPerDraw(DrawMean):
         return -likelihood.log_prob(outputs.softmax(-1), y)
 
 
+class MarginPerDraw(DrawMean):
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        return _lead(outputs, y.expand(outputs.shape[:-1]))
+
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        index = y.expand(outputs.shape[:-1]).unsqueeze(-1)
+        rival = outputs.scatter(-1, index, -torch.inf).argmax(-1, keepdim=True)
+        ones = torch.ones_like(index, dtype=outputs.dtype)
+        return torch.zeros_like(outputs).scatter_(-1, rival, ones).scatter_(-1, index, -ones)
+
+
 class PredictiveLoss(Objective):
     needs_classes = False
 
@@ -93,9 +108,7 @@ class PredictiveLoss(Objective):
 
 class Margin(Pooled):
     def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
-        index = y.unsqueeze(-1)
-        wrong = log_predictive.scatter(-1, index, -torch.inf).amax(-1)
-        return wrong - log_predictive.gather(-1, index).squeeze(-1)
+        return _lead(log_predictive, y)
 
 
 class DLR(Pooled):
@@ -116,10 +129,17 @@ OBJECTIVES: dict[str, Objective] = {
     "expected_loss": ExpectedLoss(),
     "predictive_loss": PredictiveLoss(),
     "margin": Margin(),
+    "margin_per_draw": MarginPerDraw(),
     "dlr": DLR(),
     "double_softmax": DoubleSoftmax(),
     "double_softmax_per_draw": DoubleSoftmaxPerDraw(),
 }
+
+
+def _lead(values: Float[Tensor, "*draw batch cls"], y: Int[Tensor, "*draw batch"]) -> Float[Tensor, "*draw batch"]:
+    """By how much the largest of the other classes exceeds `y`."""
+    index = y.unsqueeze(-1)
+    return values.scatter(-1, index, -torch.inf).amax(-1) - values.gather(-1, index).squeeze(-1)
 
 
 def value_and_slope(loss: Callable[[Tensor], Tensor], outputs: Tensor) -> tuple[Tensor, Tensor]:

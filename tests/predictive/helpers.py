@@ -75,6 +75,9 @@ def defined(objective: str, outputs: list[Tensor], y: Tensor, likelihood: object
     probabilities = [f.exp() / f.exp().sum(-1, keepdim=True) for f in outputs]
     if objective == "double_softmax_per_draw":
         return sum(negative_log_likelihood(p, y, likelihood) for p in probabilities) / len(losses)
+    if objective == "margin_per_draw":
+        own = torch.nn.functional.one_hot(y, outputs[0].shape[-1]).bool()
+        return sum(f.masked_fill(own, -torch.inf).amax(-1) - f[own] for f in outputs) / len(losses)
     mean = sum(probabilities) / len(losses)
     if objective == "double_softmax":
         return negative_log_likelihood(mean, y, likelihood)
