@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import check_name
-from bayesrob.inference.base import Inference, require
+from bayesrob.inference.base import EachEpoch, Inference, require
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
@@ -45,6 +45,8 @@ class SGD(Inference):
     decay: bool = True
     initial: Literal["fresh", "keep"] = "fresh"
 
+    in_epochs: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_training(self.epochs, self.lr, self.batch_size)
         check_name("optimizer", self.optimizer, ["adam", "sgd"])
@@ -52,7 +54,12 @@ class SGD(Inference):
         require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}.", "It is a penalty.", "Give a number >= 0.")
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         bnn = model if isinstance(model, BayesianNetwork) else None
         source = model.net if bnn is not None else model
@@ -65,6 +72,10 @@ class SGD(Inference):
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
             return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
+
+        def predictive() -> HeldDraws:
+            weights = {name: parameter.detach()[None].clone() for name, parameter in net.named_parameters()}
+            return HeldDraws(net, weights, **self._common(likelihood, dataset))
 
         kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
         optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
@@ -81,10 +92,9 @@ class SGD(Inference):
                 self.decay,
                 rng.generator(seed, "sgd"),
                 "SGD",
+                None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
             )
-        weights = {name: parameter.detach()[None] for name, parameter in net.named_parameters()}
-        predictive = HeldDraws(net, weights, **self._common(likelihood, dataset))
-        return predictive, run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
+        return predictive(), run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
 
 
 def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
