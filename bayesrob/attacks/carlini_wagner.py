@@ -38,7 +38,8 @@ class CarliniWagner(Attack):
             lr away from the boundary, too far where that is near.
         objective: "margin", the averaged prediction's; or "margin_per_draw", the mean of the draws' own, to which every draw
             contributes however sure it is (an HMC posterior of 784-128-10 under N(0, 1): 50 of 100 digits left, against none
-            at a median of 0.62; an SVI posterior: 13 left and 1.01, against none and 1.14). Points count as broken by the prediction.
+            at a median of 0.62; an SVI posterior: 13 left and 1.01, against none and 1.14). Points count
+            as broken by the prediction.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
