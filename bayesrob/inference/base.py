@@ -20,7 +20,7 @@ from bayesrob.predictive import Predictive
 
 __all__ = ["EachEpoch", "Inference", "require"]
 
-EachEpoch = Callable[[int, Predictive], None]
+EachEpoch = Callable[[int, Predictive], Any]
 """Called with how many epochs are done, and the Predictive that training would end with now."""
 
 
@@ -46,7 +46,8 @@ class Inference(abc.ABC):
             seed: fixes every random choice: on one CPU and torch version the same seed gives the same bits, for one number
                 of threads and one route of float32 products (`numerics.route`).
             each_epoch: called as `each_epoch(epoch, predictive)` after every epoch with the Predictive that training would
-                end with now: curves over epochs from one run. For methods that train in epochs; it changes nothing.
+                end with now: curves over epochs from one run. For methods that train in epochs; it changes nothing of the
+                run. What it returns (what JSON can hold) is kept, epoch by epoch, in `info["epochs"]`.
 
         Returns:
             A Predictive whose `info` records settings, seed, data, versions, time and what the method noticed.
@@ -65,7 +66,10 @@ class Inference(abc.ABC):
         products = numerics.choose(model.net if isinstance(model, BayesianNetwork) else model)
         start = time.perf_counter()
         with products:
-            watch: Any = {} if each_epoch is None else {"each_epoch": each_epoch}
+            seen: list[Any] = []
+            watch: Any = {}
+            if each_epoch is not None:
+                watch["each_epoch"] = lambda epoch, predictive: seen.append(each_epoch(epoch, predictive))
             predictive, notes, record = self._run(model, likelihood, dataset, seed, **watch)
         predictive.info.update(
             method=type(self).__name__,
@@ -78,6 +82,7 @@ class Inference(abc.ABC):
             numerics=products.record(),
             notes=notes,
             **record,
+            **({"epochs": seen} if seen else {}),
         )
         for note in notes:
             warnings.warn(note, ConvergenceWarning, stacklevel=2)

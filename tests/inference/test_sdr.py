@@ -211,11 +211,14 @@ def test_an_epoch_that_is_watched_is_the_end_of_a_shorter_run(method):
     def watch(epoch, post):
         torch.rand(3)  # what a watcher draws is its own affair
         seen[epoch] = post
+        return {"epoch": epoch}
 
     watched = method.fit(small_cnn(), dataset, seed=1, each_epoch=watch)
     alone = method.fit(small_cnn(), dataset, seed=1)
     shorter = type(method)(**{**vars(method), "epochs": 2}).fit(small_cnn(), dataset, seed=1)
     assert sorted(seen) == [1, 2, 3, 4]
+    assert watched.info["epochs"] == [{"epoch": epoch} for epoch in (1, 2, 3, 4)]
+    assert "epochs" not in alone.info
     assert torch.equal(bits(watched), bits(alone))
     assert torch.equal(bits(seen[4]), bits(watched))
     assert torch.equal(bits(seen[2]), bits(shorter))
