@@ -20,7 +20,7 @@ from bayesrob.inference.sgd import check_training
 from bayesrob.inference.svi import SVI
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
-from bayesrob.predictive import GaussianDraws, HeldDraws, Predictive
+from bayesrob.predictive import GaussianDraws, Predictive
 from bayesrob.types import Batch, Labels, Weights
 
 __all__ = ["SDR"]
@@ -133,9 +133,7 @@ class SDR(Inference):
         draws = (self.predict or ("means" if self.variance == "decay" else "draws")) == "draws"
 
         def predictive(post: GaussianDraws) -> Predictive:
-            if draws:
-                return post
-            return HeldDraws(post.net, {n: loc[None] for n, loc in post.loc.items()}, **self._common(likelihood, dataset))
+            return post if draws else post.means()
 
         def watch(epoch: int, post: Predictive) -> None:
             assert isinstance(post, GaussianDraws)
