@@ -2,7 +2,7 @@
 
 from bayesrob.nets.cnn import cnn
 from bayesrob.nets.forward import draws_forward, forward, sequence
-from bayesrob.nets.lstm import lstm
+from bayesrob.nets.lstm import LSTM, lstm
 from bayesrob.nets.mlp import mlp
 from bayesrob.nets.mobilenet import mobilenet_v2
 from bayesrob.nets.resnet import resnet18, resnet34, resnet50
@@ -21,6 +21,7 @@ ARCHITECTURES.update(
 
 __all__ = [
     "ARCHITECTURES",
+    "LSTM",
     "Affine",
     "Stack",
     "Workspace",

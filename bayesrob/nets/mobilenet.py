@@ -45,10 +45,10 @@ def mobilenet_v2(
     Raises:
         InputError: a size below one. UnknownNameError: an unknown stem or norm.
     """
-    from torchvision.models import MobileNetV2  # takes two seconds to import: only who needs it should wait
-
     check_sizes(out_features, in_channels, stem)
     layer, cifar = norm_layer(norm, GROUPS), stem == "cifar"
+    from torchvision.models import MobileNetV2  # takes two seconds to import: only who needs it should wait
+
     stages = [[*stage[:3], 1 if cifar and stage[1] == 24 else stage[3]] for stage in STAGES]
     with rng.global_seed(seed, "nets", "mobilenet_v2"):
         net = MobileNetV2(num_classes=out_features, inverted_residual_setting=stages, norm_layer=layer)

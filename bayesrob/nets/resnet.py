@@ -60,10 +60,10 @@ def resnet50(out_features: int, in_channels: int = 3, stem: Stem = "cifar", norm
 def _resnet(
     name: str, block: str, layers: list[int], out_features: int, in_channels: int, stem: str, norm: str, seed: int
 ) -> ResNet:
-    from torchvision.models import resnet  # takes two seconds to import: only who needs it should wait
-
     check_sizes(out_features, in_channels, stem)
     layer = norm_layer(norm, GROUPS)
+    from torchvision.models import resnet  # takes two seconds to import: only who needs it should wait
+
     with rng.global_seed(seed, "nets", name):
         net = resnet.ResNet(getattr(resnet, block), layers, num_classes=out_features, norm_layer=layer)
         if stem == "cifar":
