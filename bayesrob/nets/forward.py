@@ -116,6 +116,11 @@ def _own_path(net: nn.Module, weights: Weights) -> Callable[[Weights, Tensor, bo
     own = getattr(net, "draws_forward", None)
     if own is None or any(name not in weights for name, _ in net.named_parameters()):
         return None
+    for kind in type(net).__mro__:  # a subclass may have another `forward`
+        if "draws_forward" in vars(kind):
+            break
+        if "forward" in vars(kind):
+            return None
     for module in net.modules():  # pruning and weight norms compute weights from others
         if module._forward_pre_hooks or module._forward_hooks or parametrize.is_parametrized(module):
             return None

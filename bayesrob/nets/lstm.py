@@ -64,9 +64,13 @@ class LSTM(nn.Module):
         self.head = nn.Linear(hidden, out_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda and not self.training:  # where cuDNN's LSTM has no backward pass
+        if self._lacks_backward(x):
             return self.batched({name: parameter[None] for name, parameter in self.named_parameters()}, x)[0]
         return self.head(self.lstm(self.sequences(x))[0][:, -1])
+
+    def _lacks_backward(self, x: Tensor) -> bool:
+        """Whether torch's own LSTM could not be differentiated here: cuDNN's has no backward pass in evaluation mode."""
+        return x.is_cuda and not self.training
 
     def sequences(self, x: Tensor) -> Tensor:
         """Images `[*batch, channel, height, width]` as sequences `[*batch, time, feature]`."""

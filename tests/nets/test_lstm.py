@@ -155,6 +155,27 @@ def test_where_the_own_way_would_compute_something_else(monkeypatch, change):
     torch.testing.assert_close(nets.draws_forward(net, None, weights, x), loop(net, weights, x), rtol=1e-12, atol=1e-13)
 
 
+def test_a_subclass_with_another_forward_is_looped():
+    class Doubled(nets.LSTM):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    net = Doubled(2, 5, 3, "pixels").double()
+    weights, x = random_weights(net, 3), random_inputs(4, *SHAPE)
+    torch.testing.assert_close(nets.draws_forward(net, None, weights, x), loop(net, weights, x), rtol=1e-12, atol=1e-13)
+
+
+def test_where_torchs_lstm_cannot_be_differentiated(monkeypatch):
+    """As on NVIDIA cards in evaluation mode: the same outputs, also of weights that are passed in."""
+    net = nets.lstm(SHAPE, 5, 3).double()
+    weights, x = random_weights(net, 2), random_inputs(4, *SHAPE)
+    expected = net(x), loop(net, weights, x)
+    monkeypatch.setattr(nets.LSTM, "_lacks_backward", lambda self, x: True)
+    monkeypatch.setattr(net.lstm, "forward", lambda *arguments: pytest.fail("called"))
+    torch.testing.assert_close(net(x), expected[0], rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(loop(net, weights, x), expected[1], rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize(("reads", "steps"), [("pixels", 12), ("rows", 4)])
 def test_values_kept(reads, steps):
     net = nets.lstm(SHAPE, 5, 3, reads=reads)

@@ -11,7 +11,7 @@ from torch import nn
 import bayesrob
 from bayesrob import nets
 from bayesrob.data import from_arrays
-from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
+from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.inference import SGD, SVI
 from bayesrob.models import BayesianNetwork
 from bayesrob.predictive import HeldDraws
@@ -166,31 +166,3 @@ def test_running_statistics_are_trained_and_saved(tmp_path):
     assert torch.equal(again.logits(dataset.x_test), post.logits(dataset.x_test))
     for name, buffer in again.net.named_buffers():
         assert torch.equal(buffer, buffers[name])
-
-
-class Small(nn.Sequential):
-    """A network with batch normalisation that trains in no time."""
-
-    def __init__(self):
-        super().__init__(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
-
-
-@pytest.mark.parametrize(("n", "batch_size"), [(1, 128), (5, 2), (4, 1)])
-def test_batches_of_one_point_have_no_spread(n, batch_size):
-    """The last of 5 points in batches of 2 would be alone."""
-    with pytest.raises(InputError, match="batches of one of"):
-        SGD(epochs=1, batch_size=batch_size).fit(Small(), few_images(n, 2))
-    SGD(epochs=1, batch_size=batch_size).fit(nets.mlp(12, (4,), 3), few_images(n, 2))
-
-
-@pytest.mark.parametrize(("n", "batch_size"), [(2, 2), (4, 3), (9, 8), (6, 2)])
-def test_batches_are_nearly_equal_so_that_the_last_is_not_alone(n, batch_size):
-    post = SGD(epochs=2, batch_size=batch_size).fit(Small(), few_images(n, 2))
-    assert post.net[2].num_batches_tracked == 2 * -(-n // batch_size)
-
-
-def test_running_statistics_go_back_with_the_weights_if_the_loss_blows_up():
-    with pytest.warns(ConvergenceWarning, match="last finite"):
-        post = SGD(epochs=30, lr=1e30, optimizer="sgd").fit(Small(), few_images(6, 2))
-    assert all(buffer.isfinite().all() for buffer in post.net.buffers())
-    assert post.logits(images(2, 2)).isfinite().all()
