@@ -68,6 +68,9 @@ class SGD(Inference):
         net.train().requires_grad_(True)
         parameters = list(net.parameters())
         x, y = dataset.training(like=parameters[0])
+        _check_batches(net, len(x), self.batch_size)
+        # Running statistics go back with the weights if the loss blows up.
+        kept = [*parameters, *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
@@ -83,7 +86,7 @@ class SGD(Inference):
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
                 loss,
-                parameters,
+                kept,
                 optimizer,
                 x,
                 y,
@@ -108,6 +111,17 @@ def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
     require(math.isfinite(lr) and lr > 0, f"lr is {lr}.", "A step must go somewhere.", "Give a positive learning rate.")
     good = _counts(batch_size)
     require(good, f"batch_size is {batch_size}.", "A batch holds one point at least.", "Give a whole number >= 1.")
+
+
+def _check_batches(net: nn.Module, num_data: int, batch_size: int) -> None:
+    """Raise `InputError` where batch normalisation would meet a batch of one point."""
+    smallest = num_data // math.ceil(num_data / batch_size)  # batches are of equal size, give or take a point
+    require(
+        smallest > 1 or not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()),
+        f"batch_size={batch_size} makes batches of one of {num_data} points, and the network has batch normalisation.",
+        "It scales by the spread of a batch, which one point does not have.",
+        "Give two points or more and batch_size >= 3, or use group normalisation.",
+    )
 
 
 def _counts(value: object) -> bool:
