@@ -96,6 +96,7 @@ class LSTM(nn.Module):
         | rows   |    130 |    50 |   100 |   744   333 |  1406    1080 |
         | pixels |     32 |    50 |     1 |  55.9  28.5 |   160     106 |
         | pixels |    130 |    10 |     1 |   100  40.5 |   257    95.3 |
+        | pixels |    130 |    50 |     1 |   193   177 |   469     479 |
         | pixels |    130 |     1 |   100 |   237   140 |   540     671 |
         """
         num_draws = len(weights["head.bias"])
