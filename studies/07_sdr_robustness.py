@@ -212,17 +212,19 @@ def correct_table(new: Mapping[str, list[xr.DataTree]]) -> list[dict[str, str]]:
             else:
                 row[f"{attack}, median distance"] = cell(distances)
                 row[f"{attack}, left"] = left
-        row["PGD, worst case"] = cell([float(score["worst_case_accuracy"].values.min()) for score in scores])
+        row["PGD, worst case"] = cell([worst_case(tree) for tree in trees])
         rows.append(row)
     return rows
+
+
+def worst_case(tree: xr.DataTree) -> float:
+    return float(tree["robustness"].to_dataset()["worst_case_accuracy"].min())
 
 
 def notes(old: Mapping[str, list[dict[str, float]]], new: Mapping[str, list[xr.DataTree]]) -> list[str]:
     """Does the published effect appear by its own protocol, and does anything of it stay by the correct one?"""
     found = []
-    worst = {
-        name: [float(t["robustness"]["worst_case_accuracy"].values.min()) for t in trees] for name, trees in new.items()
-    }
+    worst = {name: [worst_case(tree) for tree in trees] for name, trees in new.items()}
     for name in ("decay, drawn", "learnable", "DropConnect"):
         printed = PUBLISHED[name.partition(",")[0]]
         pieces = [

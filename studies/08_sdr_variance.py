@@ -2,8 +2,8 @@
 
 The sum of all sigma after every epoch, accuracy on test points beside accuracy under FGSM, for learnable SDR on an MLP
 (MNIST) and a ResNet-18 (CIFAR-10). The report's FGSM is made on one draw and scored on another (20 sets an epoch; it does
-not say at which eps: here 8/255 for the ResNet, 0.1 for the MLP); beside it FGSM on the mean over draws, scored on others, and
-the same epochs of plain training. Theorem 1, E ||y - Xw||^2 = ||y - X mu||^2 + ||X Sigma^(1/2)||^2, by draws.
+not say at which eps: here 8/255 for the ResNet, 0.1 for the MLP); beside it FGSM on the mean over draws, scored on others,
+and the same epochs of plain training. Theorem 1, E ||y - Xw||^2 = ||y - X mu||^2 + ||X Sigma^(1/2)||^2, by draws.
 """
 
 from __future__ import annotations

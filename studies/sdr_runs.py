@@ -144,9 +144,10 @@ def watch(epoch: int, post: Predictive, task: Task, dataset: br.Dataset, attacke
         found["means"] = share(correct(post.means(), x, y))
     if drawn:
         voters = post.freeze(task.votes, seed=seed + epoch)
-        votes = torch.cat([voters.vote(part) for part in x.split(BATCH)])
+        logits = torch.cat([voters.logits(part) for part in x.split(BATCH)], dim=1)  # the draws' products once, for both
+        votes = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).sum(0)
         found["vote"] = share(votes.argmax(1) == y)
-        found["mean"] = share(correct(voters, x, y))
+        found["mean"] = share(post.likelihood.predictive(logits).argmax(1) == y)
     if attacked:
         few, labels = x[: task.num_attacked], y[: task.num_attacked]
         found["attacked_clean"] = share(correct(one, few, labels))

@@ -16,7 +16,7 @@ from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
 from bayesrob.inference.initial_sigma import RULES, initial_sigma
 from bayesrob.inference.optimise import minimise
-from bayesrob.inference.sgd import check_training
+from bayesrob.inference.sgd import check_batches, check_training, statistics
 from bayesrob.inference.svi import SVI
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
@@ -180,6 +180,7 @@ class SDR(Inference):
         means = [parameter.detach().clone() for parameter in parameters]
         x, y = dataset.training(like=parameters[0])
         per_epoch = math.ceil(len(x) / self.batch_size)
+        check_batches(net, len(x), self.batch_size)
         noise, step = rng.generator(seed, "sdr", "noise"), 0
 
         def loss(x_batch: Batch, y_batch: Labels) -> Tensor:
@@ -215,7 +216,7 @@ class SDR(Inference):
         with rng.global_seed(seed, "sgd", "layers"):
             run = minimise(
                 loss,
-                parameters,
+                [*parameters, *statistics(net)],
                 optimizer,
                 x,
                 y,

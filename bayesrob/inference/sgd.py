@@ -19,7 +19,7 @@ from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
 from bayesrob.predictive import HeldDraws
 
-__all__ = ["SGD", "check_training"]
+__all__ = ["SGD", "check_batches", "check_training", "statistics"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +68,8 @@ class SGD(Inference):
         net.train().requires_grad_(True)
         parameters = list(net.parameters())
         x, y = dataset.training(like=parameters[0])
-        _check_batches(net, len(x), self.batch_size)
-        # Running statistics go back with the weights if the loss blows up.
-        kept = [*parameters, *(buffer for buffer in net.buffers() if buffer.is_floating_point())]
+        check_batches(net, len(x), self.batch_size)
+        kept = [*parameters, *statistics(net)]
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
@@ -113,7 +112,12 @@ def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
     require(good, f"batch_size is {batch_size}.", "A batch holds one point at least.", "Give a whole number >= 1.")
 
 
-def _check_batches(net: nn.Module, num_data: int, batch_size: int) -> None:
+def statistics(net: nn.Module) -> list[Tensor]:
+    """Running statistics, which go back with the weights if the loss blows up."""
+    return [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+
+
+def check_batches(net: nn.Module, num_data: int, batch_size: int) -> None:
     """Raise `InputError` where batch normalisation would meet a batch of one point."""
     smallest = num_data // math.ceil(num_data / batch_size)  # batches are of equal size, give or take a point
     require(

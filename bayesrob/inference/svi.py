@@ -16,7 +16,7 @@ from bayesrob.inference.base import EachEpoch, Inference, require, require_bayes
 from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import LowRank, MeanField, Mirrored
 from bayesrob.inference.optimise import minimise, num_epochs
-from bayesrob.inference.sgd import check_training
+from bayesrob.inference.sgd import check_batches, check_training, statistics
 from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood
 from bayesrob.nets import Stack, initialise
 from bayesrob.predictive import Predictive
@@ -130,6 +130,7 @@ class SVI(Inference):
         fan_in = flat.flatten({name: torch.full_like(p, _fan_in_scale(p)) for name, p in net.named_parameters()})
         log_scale = (self.initial_scale * fan_in if scales is None else flat.flatten(scales)).log()
         x, y = dataset.training(like=loc)
+        check_batches(flat.net, len(x), self.batch_size)
         noise = rng.generator(seed, "svi", "noise")
 
         def normal(shape: torch.Size) -> Tensor:
@@ -157,7 +158,7 @@ class SVI(Inference):
         with rng.global_seed(seed, "svi", "layers"):  # a plain network's dropout layers draw from the global generator
             run = minimise(
                 loss,
-                guide.parameters,
+                [*guide.parameters, *statistics(flat.net)],
                 optimizer,
                 x,
                 y,
