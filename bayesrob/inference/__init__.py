@@ -1,12 +1,28 @@
 """Ways to a Predictive: one file per method, each a frozen dataclass with `.fit(model_or_net, dataset, seed=0)`."""
 
 from bayesrob.inference.base import Inference
+from bayesrob.inference.dropconnect import DropConnect
+from bayesrob.inference.dropout import MCDropout
+from bayesrob.inference.ensemble import Ensemble
 from bayesrob.inference.fit_once import fit_once
 from bayesrob.inference.hmc import HMC
 from bayesrob.inference.nuts import NUTS
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.svi import SVI
 
-METHODS: dict[str, type[Inference]] = {"HMC": HMC, "NUTS": NUTS, "SGD": SGD, "SVI": SVI}
+METHODS: dict[str, type[Inference]] = {
+    method.__name__: method for method in (HMC, NUTS, SGD, SVI, DropConnect, Ensemble, MCDropout)
+}
 
-__all__ = ["HMC", "METHODS", "NUTS", "SGD", "SVI", "Inference", "fit_once"]
+__all__ = [
+    "HMC",
+    "METHODS",
+    "NUTS",
+    "SGD",
+    "SVI",
+    "DropConnect",
+    "Ensemble",
+    "Inference",
+    "MCDropout",
+    "fit_once",
+]

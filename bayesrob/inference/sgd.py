@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
 from bayesrob.predictive import HeldDraws
 
-__all__ = ["SGD", "check_training"]
+__all__ = ["SGD", "check_training", "penalised_loss"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +63,7 @@ class SGD(Inference):
         parameters = list(net.parameters())
         x, y = dataset.training(like=parameters[0])
 
-        def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
-            value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
-            return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
-
+        loss = penalised_loss(net, bnn, likelihood, len(x))
         kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
         optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
@@ -85,6 +83,26 @@ class SGD(Inference):
         weights = {name: parameter.detach()[None] for name, parameter in net.named_parameters()}
         predictive = HeldDraws(net, weights, **self._common(likelihood, dataset))
         return predictive, run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
+
+
+def penalised_loss(
+    net: nn.Module,
+    bnn: BayesianNetwork | None,
+    likelihood: Likelihood,
+    num_data: int,
+    outputs: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Mean negative log likelihood of a batch under `net`, minus log p(w) / num_data where there is a prior.
+
+    `outputs` are what the likelihood sees of a batch, where it is not the network itself but e.g. the network with masks.
+    """
+    outputs = net if outputs is None else outputs
+
+    def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
+        value = -likelihood.total(outputs(x_batch), y_batch) / len(x_batch)
+        return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / num_data
+
+    return loss
 
 
 def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
