@@ -64,8 +64,7 @@ class SGD(Inference):
         x, y = dataset.training(like=parameters[0])
 
         loss = penalised_loss(net, bnn, likelihood, len(x))
-        kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
-        optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        optimizer = self.make_optimizer(parameters)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
@@ -83,6 +82,11 @@ class SGD(Inference):
         weights = {name: parameter.detach()[None] for name, parameter in net.named_parameters()}
         predictive = HeldDraws(net, weights, **self._common(likelihood, dataset))
         return predictive, run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
+
+    def make_optimizer(self, parameters: list[nn.Parameter] | list[Tensor]) -> torch.optim.Optimizer:
+        """The optimizer that the settings describe, for `parameters`."""
+        kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
+        return kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
 
 def penalised_loss(
