@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +11,14 @@ from typing import Any
 
 __all__ = ["bar"]
 
+_shown = contextvars.ContextVar("shown", default=False)
+"""Whether a bar is on the screen. There is place for one: a bar within a bar is silent."""
+
 
 @contextlib.contextmanager
 def bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar of `total` steps; the block gets `advance(steps=1, note="")`."""
-    if os.environ.get("BAYESROB_PROGRESS") == "0" or not sys.stderr.isatty():
+    if os.environ.get("BAYESROB_PROGRESS") == "0" or _shown.get() or not sys.stderr.isatty():
         yield lambda steps=1, note="": None
         return
     from rich.console import Console
@@ -34,4 +38,8 @@ def bar(description: str, total: int) -> Iterator[Callable[..., None]]:
             fields: dict[str, Any] = {} if note is None else {"note": note}
             progress.update(task, advance=steps, **fields)
 
-        yield advance
+        shown = _shown.set(True)
+        try:
+            yield advance
+        finally:
+            _shown.reset(shown)

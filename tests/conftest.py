@@ -14,6 +14,7 @@ SHAPED = [
     "bayesrob.inference.guides",
     "bayesrob.inference.leapfrog",
     "bayesrob.inference.svi",
+    "bayesrob.inference.together",
     "bayesrob.models.flat",
     "bayesrob.models.gradient",
     "bayesrob.models.likelihoods",
@@ -24,6 +25,7 @@ SHAPED = [
     "bayesrob.predictive.gaussian",
     "bayesrob.predictive.gradients",
     "bayesrob.predictive.held",
+    "bayesrob.predictive.masked",
     "bayesrob.predictive.objectives",
 ]
 

@@ -1,6 +1,9 @@
 """Ways to a Predictive: one file per method, each a frozen dataclass with `.fit(model_or_net, dataset, seed=0)`."""
 
 from bayesrob.inference.base import Inference
+from bayesrob.inference.dropconnect import DropConnect
+from bayesrob.inference.dropout import MCDropout
+from bayesrob.inference.ensemble import Ensemble
 from bayesrob.inference.fit_once import fit_once
 from bayesrob.inference.hmc import HMC
 from bayesrob.inference.nuts import NUTS
@@ -8,6 +11,20 @@ from bayesrob.inference.sdr import SDR
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.svi import SVI
 
-METHODS: dict[str, type[Inference]] = {"HMC": HMC, "NUTS": NUTS, "SDR": SDR, "SGD": SGD, "SVI": SVI}
+METHODS: dict[str, type[Inference]] = {
+    method.__name__: method for method in (HMC, NUTS, SDR, SGD, SVI, DropConnect, Ensemble, MCDropout)
+}
 
-__all__ = ["HMC", "METHODS", "NUTS", "SDR", "SGD", "SVI", "Inference", "fit_once"]
+__all__ = [
+    "HMC",
+    "METHODS",
+    "NUTS",
+    "SDR",
+    "SGD",
+    "SVI",
+    "DropConnect",
+    "Ensemble",
+    "Inference",
+    "MCDropout",
+    "fit_once",
+]

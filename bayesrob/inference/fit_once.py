@@ -73,8 +73,10 @@ def fit_once(
 
 def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, key: str | None) -> str:
     """SHA-256 of everything that a fit depends on."""
+    # Methods among the settings, an ensemble's base: settings say what their fields are, not whose.
+    parts = [value for value in vars(method).values() if isinstance(value, Inference)]
     description = {
-        "method": [type(method).__module__, type(method).__qualname__],
+        "method": [word for part in (method, *parts) for word in (type(part).__module__, type(part).__qualname__)],
         "settings": dataclasses.asdict(method),
         "seed": rng.derive(seed),
         "model": [(name, type(module).__module__, type(module).__qualname__) for name, module in model.named_modules()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,7 +20,7 @@ from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
 from bayesrob.predictive import HeldDraws
 
-__all__ = ["SGD", "check_batches", "check_training", "statistics"]
+__all__ = ["SGD", "check_batches", "check_training", "penalised_loss", "statistics"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +72,13 @@ class SGD(Inference):
         check_batches(net, len(x), self.batch_size)
         kept = [*parameters, *statistics(net)]
 
-        def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
-            value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
-            return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
+        loss = penalised_loss(net, bnn, likelihood, len(x))
+        optimizer = self.make_optimizer(parameters)
 
         def predictive() -> HeldDraws:
             weights = {name: parameter.detach()[None].clone() for name, parameter in net.named_parameters()}
             return HeldDraws(net, weights, **self._common(likelihood, dataset))
 
-        kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
-        optimizer = kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
@@ -97,6 +95,31 @@ class SGD(Inference):
                 None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
             )
         return predictive(), run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
+
+    def make_optimizer(self, parameters: list[nn.Parameter] | list[Tensor]) -> torch.optim.Optimizer:
+        """The optimizer that the settings describe, for `parameters`."""
+        kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
+        return kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+
+
+def penalised_loss(
+    net: nn.Module,
+    bnn: BayesianNetwork | None,
+    likelihood: Likelihood,
+    num_data: int,
+    outputs: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Mean negative log likelihood of a batch under `net`, minus log p(w) / num_data where there is a prior.
+
+    `outputs` are what the likelihood sees of a batch, where it is not the network itself but e.g. the network with masks.
+    """
+    outputs = net if outputs is None else outputs
+
+    def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
+        value = -likelihood.total(outputs(x_batch), y_batch) / len(x_batch)
+        return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / num_data
+
+    return loss
 
 
 def check_training(epochs: int | None, lr: float, batch_size: int) -> None:

@@ -5,9 +5,11 @@ from bayesrob.predictive.fresh import FreshDraws
 from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws
 from bayesrob.predictive.held import HeldDraws
 from bayesrob.predictive.loading import load
+from bayesrob.predictive.masked import MaskedDraws
 from bayesrob.predictive.modules import from_modules
 from bayesrob.predictive.objectives import OBJECTIVES
 from bayesrob.predictive.preprocessed import Preprocessed
+from bayesrob.predictive.votes import majority
 
 __all__ = [
     "OBJECTIVES",
@@ -15,8 +17,10 @@ __all__ = [
     "GaussianDraws",
     "HeldDraws",
     "LowRankGaussianDraws",
+    "MaskedDraws",
     "Predictive",
     "Preprocessed",
     "from_modules",
     "load",
+    "majority",
 ]

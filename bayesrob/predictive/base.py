@@ -27,6 +27,7 @@ from bayesrob.predictive.checks import check_lengths, check_values, checked_inpu
 from bayesrob.predictive.gradients import DrawsFunction, LogPredictive, Stream, draw_gradients, gradient, gradient_with_error
 from bayesrob.predictive.objectives import Objective
 from bayesrob.predictive.objectives import objective as find_objective
+from bayesrob.predictive.votes import check_votes, shares
 from bayesrob.types import Batch, Bounds, DrawLogits, Outputs, checked_bounds
 
 __all__ = ["Predictive"]
@@ -124,6 +125,20 @@ class Predictive(nn.Module, abc.ABC):
         """
         return self.likelihood.predictive(self.logits(x, num_draws, seed))
 
+    def vote(self, x: Tensor, num_draws: int | None = None, seed: int | None = None) -> Outputs:
+        """Share of the draws that vote for each class, `[batch, class]`, as logits' argmax; rows sum to one.
+
+        Its argmax is the majority, the first class where votes are equal; `predictive.majority` can break ties otherwise.
+        Memory does not grow with the number of draws. Piecewise constant in `x`: no gradient.
+
+        Raises:
+            InputError: inputs that do not fit, or regression.
+        """
+        check_votes(self.likelihood)
+        x = self._checked(x)
+        with self._stream(x, num_draws, seed) as (_, stream):
+            return shares(stream(), x)
+
     @overload
     def input_gradient(
         self, x: Tensor, y: Tensor, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
@@ -137,15 +152,9 @@ class Predictive(nn.Module, abc.ABC):
     ) -> tuple[Batch, Batch]: ...  # fmt: skip
 
     def input_gradient(
-        self,
-        x: Tensor,
-        y: Tensor,
-        objective: str = "expected_loss",
-        num_draws: int | None = None,
-        seed: int | None = None,
-        standard_error: bool = False,
-        precision: str = "full",
-    ) -> Batch | tuple[Batch, Batch]:
+        self, x: Tensor, y: Tensor, objective: str = "expected_loss", num_draws: int | None = None,
+        seed: int | None = None, standard_error: bool = False, precision: str = "full",
+    ) -> Batch | tuple[Batch, Batch]:  # fmt: skip
         """Gradient of an averaged loss with respect to each input, `[batch, *shape]`: each point's own, no 1/batch.
 
         Args:
@@ -215,12 +224,7 @@ class Predictive(nn.Module, abc.ABC):
         return torch.cat(losses), torch.cat(gradients)
 
     def objective_value(
-        self,
-        x: Tensor,
-        y: Tensor,
-        objective: str = "expected_loss",
-        num_draws: int | None = None,
-        seed: int | None = None,
+        self, x: Tensor, y: Tensor, objective: str = "expected_loss", num_draws: int | None = None, seed: int | None = None
     ) -> Tensor:
         """The averaged loss of each point, `[batch]`, whose gradient `input_gradient` is."""
         x = self._checked(x)
@@ -233,14 +237,9 @@ class Predictive(nn.Module, abc.ABC):
         A network of the user's own has no description that a file could hold: pass it to `load(path, net=...)` again.
         """
         tensors, values = self.contents()
-        common = {
-            "kind": self.kind,
-            "net": spec_of(self.net),
-            "net_class": type(self.net).__name__,
-            **self._common(),
-            "likelihood": self.likelihood.spec(),
-        }
-        return weights.write(path, tensors, {**common, "values": values})
+        net = {"net": spec_of(self.net), "net_class": type(self.net).__name__}
+        common = {**self._common(), "likelihood": self.likelihood.spec()}
+        return weights.write(path, tensors, {"kind": self.kind, **net, **common, "values": values})
 
     # ---- helpers ------------------------------------------------------------------------------------------------------
 

@@ -15,10 +15,13 @@ from bayesrob.nets import build
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws
 from bayesrob.predictive.held import HeldDraws
+from bayesrob.predictive.masked import MaskedDraws
 
 __all__ = ["KINDS", "load"]
 
-KINDS: dict[str, type[Predictive]] = {kind.kind: kind for kind in (HeldDraws, GaussianDraws, LowRankGaussianDraws)}
+KINDS: dict[str, type[Predictive]] = {
+    kind.kind: kind for kind in (HeldDraws, GaussianDraws, LowRankGaussianDraws, MaskedDraws)
+}
 
 
 def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predictive:

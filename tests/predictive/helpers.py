@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from bayesrob import nets
 from bayesrob.models import Categorical, Normal
-from bayesrob.predictive import GaussianDraws, HeldDraws, Predictive
+from bayesrob.predictive import GaussianDraws, HeldDraws, MaskedDraws, Predictive
 from tests.nets.helpers import Recurrent, random_inputs, random_weights
 
 SHAPES = {"mlp": (2, 3), "cnn": (1, 16, 16), "lstm": (4, 3)}
@@ -39,6 +39,20 @@ def gaussian(name: str = "mlp", num_draws: int = 7, dtype: torch.dtype = torch.f
     scale = {key: torch.full_like(tensor, 0.5) for key, tensor in loc.items()}
     common = {"input_shape": SHAPES[name], "out_features": CLASSES, **common}
     return GaussianDraws(net, loc, scale, num_draws=num_draws, **common).to(dtype)
+
+
+def masked(
+    name: str = "mlp",
+    num_draws: int = 7,
+    dtype: torch.dtype = torch.float64,
+    p: float = 0.3,
+    unit: str = "input",
+    **common: Any,
+) -> MaskedDraws:
+    net = network(name)
+    loc = {key: tensor[0] for key, tensor in random_weights(net, 1, dtype=dtype).items()}
+    common = {"input_shape": SHAPES[name], "out_features": CLASSES, **common}
+    return MaskedDraws(net, loc, p, unit, num_draws=num_draws, **common).to(dtype)
 
 
 def data(name: str = "mlp", likelihood: object = None, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from bayesrob.models import Normal
 from bayesrob.predictive import OBJECTIVES, HeldDraws, Predictive, from_modules
 from bayesrob.predictive.checks import check_num_draws
 from tests.nets.helpers import Recurrent, random_inputs
-from tests.predictive.helpers import CLASSES, SHAPES, data, draw_outputs, gaussian, held, in_chunks_of, network
+from tests.predictive.helpers import CLASSES, SHAPES, data, draw_outputs, gaussian, held, in_chunks_of, masked, network
 
 
 def modules(name: str = "mlp") -> Predictive:
@@ -34,7 +34,7 @@ def _own_random_state():
         yield
 
 
-KINDS = {"held": held, "gaussian": gaussian, "modules": modules}
+KINDS = {"held": held, "gaussian": gaussian, "masked": masked, "modules": modules}
 CASES = [(kind, name) for kind in KINDS for name in SHAPES]
 
 

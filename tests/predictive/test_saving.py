@@ -15,13 +15,14 @@ from bayesrob.errors import CheckpointError
 from bayesrob.models import BayesianNetwork, Normal
 from bayesrob.predictive import HeldDraws
 from bayesrob.predictive.loading import KINDS
-from tests.predictive.helpers import data, gaussian, held, network
+from tests.predictive.helpers import data, gaussian, held, masked, network
 from tests.predictive.test_fresh import low_rank
 
 STATS = {"energy": np.arange(8.0).reshape(2, 4), "diverging": np.array([[False, True, False, False]] * 2)}
 MAKERS = {
     "held": lambda name="mlp", **common: held(name, 8, num_chains=2, sample_stats=STATS, **common),
     "gaussian": lambda name="mlp", **common: gaussian(name, 8, seed=11, **common),
+    "masked": lambda name="mlp", **common: masked(name, 8, seed=11, **common),
     "low_rank_gaussian": lambda name="mlp", **common: low_rank(name, 8, seed=11, **common),
 }
 

@@ -1,0 +1,187 @@
+"""Weights multiplied by random masks, drawn anew: dropout and DropConnect as distributions over functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from bayesrob.errors import InputError, check_name
+from bayesrob.predictive.fresh import FreshDraws
+from bayesrob.predictive.held import grouped
+from bayesrob.types import Weights
+
+__all__ = ["UNITS", "MaskedDraws", "Masks", "check_rate", "maskable"]
+
+UNITS = ("weight", "input")
+"""What one Bernoulli variable switches off: a single weight (DropConnect), or all weights of an input unit (dropout)."""
+
+
+class MaskedDraws(FreshDraws):
+    """w = loc * mask / (1 - p), masks Bernoulli(1 - p): mean loc, variance loc^2 p / (1 - p).
+
+    unit="weight" is DropConnect (Wan et al. 2013): every masked weight on its own. unit="input" is dropout (Srivastava et
+    al. 2014; Gal & Ghahramani 2016): one variable for each input unit of a layer, so that the layer sees its input with
+    units dropped; dividing by 1 - p in training and prediction is torch's convention ("inverted dropout"). A draw is one
+    function: the same mask for all points, all positions of an image and all time steps (for recurrent layers Gal &
+    Ghahramani 2016b; their gates share it). Two layers that read the same activation drop units of it independently.
+
+    Args:
+        net: the architecture. Its own dropout layers stay off, its buffers (batch statistics) are as they are.
+        loc: the weights without masks, by parameter name, `[*shape]`.
+        p: probability that a weight or unit is dropped, in [0, 1).
+        unit: "weight" or "input"; see `Masks` for the input units of each kind of layer.
+        names: parameters that are masked, of `maskable(net)`; None: all of these. Others are constant.
+        draws: see `FreshDraws`.
+
+    Raises:
+        InputError: p outside [0, 1), names that cannot be masked, weights that do not fit. UnknownNameError: a wrong unit.
+    """
+
+    kind = "masked"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loc: Weights,
+        p: float,
+        unit: str = "input",
+        names: Sequence[str] | None = None,
+        **draws: Any,
+    ):
+        super().__init__(net, **draws)
+        shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
+        found = {name: tuple(tensor.shape) for name, tensor in loc.items()}
+        if found != shapes:
+            raise InputError(
+                f"loc of shapes {found}.", f"The network has parameters {shapes}.", "Give each of them, [*shape]."
+            )
+        self.loc: Weights = {name: loc[name].detach().contiguous() for name in shapes}  # in the network's own order
+        self.masks = Masks.of(net, p, unit, names)
+
+    def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
+        kept = torch.stack([self.masks.draw(generator) for _ in range(num_draws)])
+        draws = self.masks.apply(self.loc, kept)
+        return {name: draws[name].expand(num_draws, *tensor.shape).contiguous() for name, tensor in self.loc.items()}
+
+    def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"loc/{name}": tensor for name, tensor in self.loc.items()}
+        tensors |= {f"buffers/{name}": tensor for name, tensor in self.net.named_buffers()}
+        masks = {"p": self.masks.p, "unit": self.masks.unit, "names": list(self.masks.layouts)}
+        return tensors, {**masks, "num_draws": self.num_draws, "seed": self.seed}
+
+    @classmethod
+    def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> MaskedDraws:
+        groups = grouped(tensors, "loc", "buffers")
+        net.load_state_dict(groups["buffers"], strict=False)
+        return cls(net, groups["loc"], **values, **common)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedDraws:
+        super()._apply(fn, recurse)
+        self.loc = {name: fn(tensor) for name, tensor in self.loc.items()}
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one weight's mask is made of independent variables: `view`, with its first axis repeated `repeats` times."""
+
+    view: tuple[int, ...]
+    repeats: int = 1
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.view)
+
+    def expand(self, variables: Tensor) -> Tensor:
+        """`[*draws, size]` to a mask that broadcasts to `[*draws, *shape]`."""
+        mask = variables.unflatten(-1, self.view)
+        return mask if self.repeats == 1 else mask.repeat_interleave(self.repeats, dim=-len(self.view))
+
+
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """The masks of a network's weights: what training and prediction draw alike.
+
+    With unit="input" a weight has one variable for each index of its input axis: a column of a linear or recurrent weight
+    (`weight_ih`: features, `weight_hh`: hidden units), an input channel of a convolution, transposed or in groups alike, a
+    row of an embedding (a word). Parameters of the users' own modules count as `[out, in, ...]`.
+    """
+
+    p: float
+    unit: str
+    layouts: dict[str, Layout]
+
+    @classmethod
+    def of(cls, net: nn.Module, p: float, unit: str, names: Sequence[str] | None = None) -> Masks:
+        """For the parameters `names`; see `MaskedDraws`, also for errors."""
+        check_rate(p)
+        check_name("unit", unit, UNITS)
+        known = maskable(net)
+        names = list(known) if names is None else list(names)
+        if not set(names) <= known.keys():
+            raise InputError(
+                f"Masks for {sorted(set(names) - known.keys())}.",
+                "Weights of two axes and more are masked, biases and normalisation are not.",
+                f"Choose of {list(known)}.",
+            )
+        return cls(p, unit, {name: known[name] if unit == "input" else _each(net, name) for name in known if name in names})
+
+    @property
+    def size(self) -> int:
+        """Independent variables of one draw."""
+        return sum(layout.size for layout in self.layouts.values())
+
+    def draw(self, generator: torch.Generator) -> Bool[Tensor, " variable"]:
+        """True where something is kept."""
+        # Drawn on the CPU in float32 whatever the device and dtype: the same seed means the same draws everywhere.
+        return torch.rand(self.size, generator=generator, dtype=torch.float32) >= self.p
+
+    def apply(self, weights: Weights, kept: Bool[Tensor, "*draws variable"]) -> dict[str, Tensor]:
+        """`weights` `[*shape]` times their masks, `[*draws, *shape]`; those without a mask as they came."""
+        pieces = kept.split([layout.size for layout in self.layouts.values()], dim=-1)
+        masked = dict(weights)
+        for (name, layout), piece in zip(self.layouts.items(), pieces, strict=True):
+            masked[name] = weights[name] * layout.expand(piece.to(weights[name]) / (1 - self.p))
+        return masked
+
+
+def maskable(net: nn.Module) -> dict[str, Layout]:
+    """Parameters that masks are for, in the network's order, with their input axis: those of two axes or more.
+
+    Not the scales and shifts of layer normalisation, which may have several axes but are no connections of units.
+    """
+    found = {}
+    for prefix, module in net.named_modules():
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            continue
+        for name, parameter in module.named_parameters(prefix, recurse=False):
+            if parameter.ndim >= 2:
+                found[name] = _inputs(module, tuple(parameter.shape))
+    return {name: found[name] for name, _ in net.named_parameters() if name in found}
+
+
+def check_rate(p: float) -> None:
+    """Raise `InputError` unless `p` is a probability below one."""
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
+        raise InputError(
+            f"p is {p!r}.", "It is the probability of being dropped, and something must be left.", "Give 0 <= p < 1."
+        )
+
+
+def _inputs(module: nn.Module, shape: tuple[int, ...]) -> Layout:
+    transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    if transposed or isinstance(module, nn.Embedding | nn.EmbeddingBag):  # [in, ...]
+        return Layout((shape[0], *(1 for _ in shape[1:])))
+    groups = module.groups if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else 1
+    # [out, in / groups, ...]: consecutive output channels of one group see the same inputs.
+    return Layout((groups, shape[1], *(1 for _ in shape[2:])), 1 if groups == 1 else shape[0] // groups)
+
+
+def _each(net: nn.Module, name: str) -> Layout:
+    return Layout(tuple(net.get_parameter(name).shape))
