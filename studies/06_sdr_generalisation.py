@@ -160,7 +160,8 @@ def compared(one: np.ndarray, other: np.ndarray, num_points: int) -> tuple[float
     if len(one) >= 3:
         difference = one - other
         return (float(difference.mean()), *interval(difference, num_points))
-    low, high = difference_interval(*((round(float(best.mean()) * num_points), num_points) for best in (one, other)))
+    first, second = ((round(float(best.mean()) * num_points), num_points) for best in (one, other))
+    low, high = difference_interval(first, second)
     return float((one - other).mean()), low, high
 
 

@@ -70,7 +70,7 @@ def tasks(scale: Scale) -> dict[str, Task]:
     def mlp(hidden: tuple[int, ...]) -> Any:
         return lambda shape, classes, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
 
-    def lstm(hidden: int, reads: str) -> Any:
+    def lstm(hidden: int, reads: Any) -> Any:
         return lambda shape, classes, seed: br.nets.lstm(shape, hidden, classes, reads=reads, seed=seed)
 
     def resnet(shape: torch.Size, classes: int, seed: int) -> nn.Module:
