@@ -237,7 +237,8 @@ def gauntlet(
     # Which average over draws an attack sees makes a difference that its other settings do not.
     for norm, radius in eps.items():
         for objective in ("predictive_loss", "margin", "margin_per_draw"):
-            pgd = br.attacks.PGD(eps=radius, norm=norm, objective=objective, **budget.get("PGD", {}))
+            ball: Any = {"eps": radius, "norm": norm}
+            pgd = br.attacks.PGD(**ball, objective=objective, **budget.get("PGD", {}))
             attacks[f"PGD {objective} {norm}"] = pgd
     for name in ("DeepFool", "FAB"):
         for norm in ("l_inf", "l_2"):

@@ -18,7 +18,7 @@ def epochs(tree: xr.DataTree, ylabel: str = "accuracy") -> Figure:
             coordinate: 0 where the start was measured, too.
         ylabel: what `value` is.
     """
-    groups = {name: child["value"] for name, child in tree.children.items()}
+    groups = {name: child.to_dataset()["value"] for name, child in tree.children.items()}
     figure = Figure(figsize=(1 + 3.6 * len(groups), 3.4), layout="constrained")
     names = list(dict.fromkeys(curve for value in groups.values() for curve in value["curve"].values.tolist()))
     colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from bayesrob import weights
 from bayesrob.models import Categorical, Likelihood
 from bayesrob.nets import spec_of, values_kept
-from bayesrob.numerics import chunk_size, low_dtype, low_products, products
+from bayesrob.numerics import CACHE_BYTES, chunk_size, low_dtype, low_products, products
 from bayesrob.predictive.checks import check_lengths, check_values, checked_inputs
 from bayesrob.predictive.gradients import DrawsFunction, LogPredictive, Stream, draw_gradients, gradient, gradient_with_error
 from bayesrob.predictive.objectives import Objective
@@ -47,6 +47,10 @@ class Predictive(nn.Module, abc.ABC):
 
     kind: str
     """Name of the class in saved files."""
+
+    memory: int = CACHE_BYTES
+    """Bytes that the activations of one chunk of draws may take (at least one draw is run). Set it on a predictive; results
+    differ by rounding alone."""
 
     def __init__(
         self,
@@ -160,8 +164,7 @@ class Predictive(nn.Module, abc.ABC):
         Args:
             x: `[batch, *shape]`. y: true labels.
             objective: "expected_loss" (mean over draws of the loss gradient, the default because it is equation 2 of
-                Carbone et al. 2020), "predictive_loss", "margin", or for audits "double_softmax" and
-                "double_softmax_per_draw"; see `predictive.objectives`.
+                Carbone et al. 2020) or another of `predictive.objectives`.
             num_draws, seed: as in `logits`.
             standard_error: also return the Monte Carlo standard error of every component, `[batch, *shape]`: is the
                 gradient vanishing, or lost in noise? A gradient within two of them of zero is not known to differ from
@@ -184,10 +187,7 @@ class Predictive(nn.Module, abc.ABC):
         self, x: Tensor, y: Tensor, objective: str | Objective = "expected_loss", num_draws: int | None = None,
         seed: int | None = None, precision: str = "full",
     ) -> tuple[Batch, Outputs, Float[Tensor, " batch"]]:  # fmt: skip
-        """`input_gradient`, and of the same forward pass the log posterior predictive and the objective of each point.
-
-        For classifiers. `objective` may also be an `Objective` of one's own.
-        """
+        """`input_gradient`, and of the same pass the log predictive and the objective `[batch]`; for classifiers."""
         x, found = self._ready(x, y, objective)
         prediction = LogPredictive()
         with self._stream(x, num_draws, seed, precision) as (n, stream):
@@ -249,7 +249,8 @@ class Predictive(nn.Module, abc.ABC):
             if len(x) == 0:
                 return self.num_draws
             self._outputs_per_example = values_kept(self.net, x)
-        return chunk_size(self.num_draws, x.element_size() * len(x) * (2 * self._outputs_per_example + extra))
+        bytes_each = x.element_size() * len(x) * (2 * self._outputs_per_example + extra)
+        return chunk_size(self.num_draws, bytes_each, self.memory)
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise `InputError` unless `x` is a batch of finite inputs within `bounds`: for the start of long work."""

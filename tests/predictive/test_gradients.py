@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bayesrob.attacks import PGD
 from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.models import Normal
 from bayesrob.predictive import OBJECTIVES, Predictive
@@ -238,3 +239,26 @@ def test_inputs_and_grad_mode_are_left_alone(objective):
     assert x.grad is None
     assert not gradient.requires_grad
     torch.testing.assert_close(gradient, defined_gradient(objective, post, before, y), rtol=1e-9, atol=1e-12)
+
+
+def test_memory_bounds_the_draws_at_once_and_nothing_else(monkeypatch):
+    post = held().double()
+    x, y = data()
+    sizes: list[int] = []
+    functions = type(post).functions
+
+    def spy(self, size, *arguments):
+        sizes.append(size)
+        return functions(self, size, *arguments)
+
+    monkeypatch.setattr(type(post), "functions", spy)
+    expected = post.input_gradient(x, y)
+    post.memory = 1
+    torch.testing.assert_close(post.input_gradient(x, y), expected)
+    values = x.element_size() * len(x) * 2 * post._outputs_per_example
+    post.memory = 2 * values
+    attack = PGD(eps=0.1, norm="l_2", steps=3, random_start=False)
+    torch.testing.assert_close(attack(post, x, y), attack(held().double(), x, y))
+    assert sizes[0] == post.num_draws
+    assert sizes[1] == 1
+    assert max(sizes[2:5]) <= 2
