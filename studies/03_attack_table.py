@@ -22,7 +22,7 @@ from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, fil
 
 import bayesrob as br
 from bayesrob import plots
-from bayesrob.analysis import binomial_interval
+from bayesrob.analysis import difference_interval
 from bayesrob.evaluation import Results
 from bayesrob.report import render
 
@@ -150,18 +150,11 @@ def table(name: str, tree: xr.DataTree) -> list[dict[str, str]]:
         printed = PUBLISHED.get(name, {}).get(attack)
         if printed is not None:
             line["published"] = f"{printed:.3f}"
-            bounds = difference_interval(printed, float(at["adversarial_accuracy"]), result.attrs["num_points"])
-            line["published - measured"] = with_interval(printed - float(at["adversarial_accuracy"]), bounds)
+            score, count = float(at["adversarial_accuracy"]), result.attrs["num_points"]
+            bounds = difference_interval((round(printed * IMAGES), IMAGES), (round(score * count), count))
+            line["published - measured"] = with_interval(printed - score, bounds)
         lines.append(line)
     return lines
-
-
-def difference_interval(printed: float, measured: float, num_points: int) -> tuple[float, float]:
-    """Newcombe's interval for the difference of two proportions: the printed one is of 500 images, and as unsure."""
-    (l1, u1), (l2, u2) = (binomial_interval(round(p * n), n) for p, n in ((printed, IMAGES), (measured, num_points)))
-    low = np.hypot(printed - l1, u2 - measured)
-    high = np.hypot(u1 - printed, measured - l2)
-    return printed - measured - low, printed - measured + high
 
 
 def compared(trees: dict[str, xr.DataTree]) -> xr.DataTree:

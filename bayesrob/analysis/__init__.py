@@ -3,13 +3,14 @@
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
 from bayesrob.analysis.diagnostics import chain_diagnostics
 from bayesrob.analysis.gradients import component_quantiles, gradient_statistics, mean_cosine
-from bayesrob.analysis.intervals import binomial_interval, mean_interval, median_interval
+from bayesrob.analysis.intervals import binomial_interval, difference_interval, mean_interval, median_interval
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
 
 __all__ = [
     "binomial_interval",
     "chain_diagnostics",
     "component_quantiles",
+    "difference_interval",
     "gradient_statistics",
     "mean_cosine",
     "mean_interval",

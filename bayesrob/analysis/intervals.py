@@ -9,7 +9,7 @@ from scipy import stats
 
 from bayesrob.errors import InputError
 
-__all__ = ["LEVEL", "binomial_interval", "mean_interval", "median_interval"]
+__all__ = ["LEVEL", "binomial_interval", "difference_interval", "mean_interval", "median_interval"]
 
 LEVEL = 0.95
 """Coverage of every interval unless another is asked for."""
@@ -29,6 +29,21 @@ def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tupl
         raise InputError(f"{successes} successes in {trials} trials.", "That is no proportion.", "Check the counts.")
     interval = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def difference_interval(one: tuple[int, int], other: tuple[int, int], level: float = LEVEL) -> tuple[float, float]:
+    """Newcombe's interval for the difference of two independent proportions (Newcombe 1998b, method 10, of Wilson's).
+
+    Args:
+        one, other: successes and trials; the difference is that of the first minus the second. level: coverage.
+
+    Raises:
+        InputError: as `binomial_interval`.
+    """
+    (low_1, high_1), (low_2, high_2) = (binomial_interval(*counts, level) for counts in (one, other))
+    p_1, p_2 = one[0] / one[1], other[0] / other[1]
+    difference = p_1 - p_2
+    return difference - math.hypot(p_1 - low_1, high_2 - p_2), difference + math.hypot(high_1 - p_1, p_2 - low_2)
 
 
 def mean_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

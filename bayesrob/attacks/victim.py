@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesrob.errors import InputError
+from bayesrob.models import Likelihood
 from bayesrob.predictive import Predictive
 from bayesrob.predictive.objectives import DrawMean, Margin, Objective, Pooled
 from bayesrob.types import Batch, Bounds, DrawLogits, Labels, Outputs

@@ -7,17 +7,19 @@ from bayesrob.inference.ensemble import Ensemble
 from bayesrob.inference.fit_once import fit_once
 from bayesrob.inference.hmc import HMC
 from bayesrob.inference.nuts import NUTS
+from bayesrob.inference.sdr import SDR
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.svi import SVI
 
 METHODS: dict[str, type[Inference]] = {
-    method.__name__: method for method in (HMC, NUTS, SGD, SVI, DropConnect, Ensemble, MCDropout)
+    method.__name__: method for method in (HMC, NUTS, SDR, SGD, SVI, DropConnect, Ensemble, MCDropout)
 }
 
 __all__ = [
     "HMC",
     "METHODS",
     "NUTS",
+    "SDR",
     "SGD",
     "SVI",
     "DropConnect",

@@ -6,7 +6,8 @@ import abc
 import dataclasses
 import time
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -17,7 +18,10 @@ from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.models import BayesianNetwork, Categorical, Likelihood, Normal
 from bayesrob.predictive import Predictive
 
-__all__ = ["Inference", "require"]
+__all__ = ["EachEpoch", "Inference", "require"]
+
+EachEpoch = Callable[[int, Predictive], Any]
+"""Called with how many epochs are done, and the Predictive that training would end with now."""
 
 
 def require(condition: bool, what: str, why: str, do: str) -> None:
@@ -30,7 +34,10 @@ def require(condition: bool, what: str, why: str, do: str) -> None:
 class Inference(abc.ABC):
     """A way from a model and data to a Predictive; its fields are the method's settings."""
 
-    def fit(self, model: nn.Module, dataset: Dataset, seed: int = 0) -> Predictive:
+    in_epochs: ClassVar[bool] = False
+    """Whether it passes over the data again and again, so that `fit` can be watched."""
+
+    def fit(self, model: nn.Module, dataset: Dataset, seed: int = 0, each_epoch: EachEpoch | None = None) -> Predictive:
         """Train on `dataset.x_train`, `dataset.y_train`.
 
         Args:
@@ -38,6 +45,9 @@ class Inference(abc.ABC):
             dataset: see `bayesrob.data`.
             seed: fixes every random choice: on one CPU and torch version the same seed gives the same bits, for one number
                 of threads and one route of float32 products (`numerics.route`).
+            each_epoch: called as `each_epoch(epoch, predictive)` after every epoch with the Predictive that training would
+                end with now: curves over epochs from one run. For methods that train in epochs; it changes nothing of the
+                run. What it returns (what JSON can hold) is kept, epoch by epoch, in `info["epochs"]`.
 
         Returns:
             A Predictive whose `info` records settings, seed, data, versions, time and what the method noticed.
@@ -45,12 +55,22 @@ class Inference(abc.ABC):
         Raises:
             InputError: the model does not fit the data, before any work.
         """
+        require(
+            each_epoch is None or self.in_epochs,
+            f"each_epoch with {type(self).__name__}.",
+            "It has no epochs.",
+            "Its draws are prefixes of one run: post[:n].",
+        )
         likelihood = self._check(model, dataset)
         rng.derive(seed)  # refuses what is no integer, before any work
         products = numerics.choose(model.net if isinstance(model, BayesianNetwork) else model)
         start = time.perf_counter()
         with products:
-            predictive, notes, record = self._run(model, likelihood, dataset, seed)
+            seen: list[Any] = []
+            watch: Any = {}
+            if each_epoch is not None:
+                watch["each_epoch"] = lambda epoch, predictive: seen.append(each_epoch(epoch, predictive))
+            predictive, notes, record = self._run(model, likelihood, dataset, seed, **watch)
         predictive.info.update(
             method=type(self).__name__,
             settings=dataclasses.asdict(self),
@@ -62,6 +82,7 @@ class Inference(abc.ABC):
             numerics=products.record(),
             notes=notes,
             **record,
+            **({"epochs": seen} if seen else {}),
         )
         for note in notes:
             warnings.warn(note, ConvergenceWarning, stacklevel=2)

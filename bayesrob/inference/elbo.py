@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesrob.models import BayesianNetwork, LikelihoodGradient
+from bayesrob.models import FlatNetwork, LikelihoodGradient
 from bayesrob.nets import Stack, Workspace, activate, feature_major, through_activation
 from bayesrob.types import Batch, Labels
 
@@ -54,11 +54,11 @@ class SharedDraw(Estimator):
     """One draw w = loc + scale * noise for the whole batch (Graves 2011, Blundell et al. 2015); any network.
 
     Args:
-        model: the Bayesian network. example: points, of which the shape counts. normal: draws the noise.
+        model: the network and its likelihood. example: points, of which the shape counts. normal: draws the noise.
     """
 
-    def __init__(self, model: BayesianNetwork, example: Batch, normal: Noise):
-        self._likelihood, self._normal = LikelihoodGradient(model, model.prior_scales.shape, example), normal
+    def __init__(self, model: FlatNetwork, example: Batch, normal: Noise):
+        self._likelihood, self._normal = LikelihoodGradient(model, (model.num_weights,), example), normal
 
     def value_and_gradients(self, loc: Tensor, scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
         likelihood = self._likelihood
@@ -77,14 +77,12 @@ class LocalReparameterisation(Estimator):
     points.
 
     Args:
-        model: a Bayesian network whose layers `nets.Stack` knows. stack: they. normal: draws the noise.
+        model: a network whose layers `nets.Stack` knows. stack: they. normal: draws the noise.
     """
 
-    def __init__(self, model: BayesianNetwork, stack: Stack, normal: Noise):
+    def __init__(self, model: FlatNetwork, stack: Stack, normal: Noise):
         self._model, self._stack, self._normal = model, stack, normal
-        self._means, self._mean_gradient, self._variances, self._variance_gradient = (
-            torch.empty_like(model.prior_scales) for _ in range(4)
-        )
+        self._means, self._mean_gradient, self._variances, self._variance_gradient = (model.empty() for _ in range(4))
         flats = (self._means, self._variances, self._mean_gradient, self._variance_gradient)
         self._bound = [stack.bind(model.unflatten(flat)) for flat in flats]
         self._workspace = Workspace()

@@ -16,7 +16,7 @@ from torch import nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError
-from bayesrob.inference.base import Inference
+from bayesrob.inference.base import EachEpoch, Inference
 from bayesrob.models import BayesianNetwork
 from bayesrob.nets import sequence, spec_of
 from bayesrob.predictive import Predictive, load
@@ -31,6 +31,7 @@ def fit_once(
     folder: str | os.PathLike[str],
     seed: int = 0,
     key: str | None = None,
+    each_epoch: EachEpoch | None = None,
 ) -> Predictive:
     """`method.fit(model, dataset, seed)`, unless `folder` already holds the result of that very fit, which is then loaded.
 
@@ -43,6 +44,8 @@ def fit_once(
         folder: where fits are kept, one folder `METHOD-DATASET-KEY` each; made if it is not there.
         key: what tells your own architecture from others, needed for networks that are not of `bayesrob.nets` or stacks of
             torch's plain layers: what their code does can be seen by nobody else. Change it when you change the code.
+        each_epoch: see `Inference.fit`. A fit that is found was watched when it was made: what the watcher returned then is
+            in `info["epochs"]`. Give another `key` for another watcher.
 
     Raises:
         InputError: as `fit`, and a network of your own without a key. CheckpointError: the saved result is damaged; remove
@@ -63,7 +66,7 @@ def fit_once(
         for note in predictive.info.get("notes", []):
             warnings.warn(note, ConvergenceWarning, stacklevel=2)
         return predictive
-    predictive = method.fit(model, dataset, seed=seed)
+    predictive = method.fit(model, dataset, seed=seed, each_epoch=each_epoch)
     predictive.save(path)
     return predictive
 

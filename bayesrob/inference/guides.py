@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayesrob import rng
 from bayesrob.inference.elbo import Estimator, Noise, WithGradient
-from bayesrob.models import BayesianNetwork
+from bayesrob.models import BayesianNetwork, FlatNetwork
 from bayesrob.predictive import GaussianDraws, LowRankGaussianDraws, Predictive
 from bayesrob.types import Batch, Labels
 
@@ -37,11 +37,19 @@ class Guide(abc.ABC):
     """q(w) while it is fitted: independent normals N(centre, scale^2), where all draws of a step may share the centre.
 
     Args:
-        model: the Bayesian network. loc: means at the start. log_scale: log standard deviations at the start.
+        model: the network; with a prior unless `kl_weight` is 0.
+        loc: means at the start. log_scale: log standard deviations at the start.
+        kl_weight: factor of the divergence in the loss. 1: the evidence lower bound.
     """
 
-    def __init__(self, model: BayesianNetwork, loc: Float[Tensor, " weight"], log_scale: Float[Tensor, " weight"]) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: FlatNetwork,
+        loc: Float[Tensor, " weight"],
+        log_scale: Float[Tensor, " weight"],
+        kl_weight: float = 1.0,
+    ) -> None:
+        self.model, self.kl_weight = model, kl_weight
         self.loc = loc.detach().requires_grad_()
         self.log_scale = log_scale.detach().requires_grad_()
 
@@ -52,23 +60,32 @@ class Guide(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
-        """-ELBO / num_data on a mini-batch, by one draw; a float64 scalar, differentiable in `parameters`."""
+        """(kl_weight * divergence - E_q log likelihood) / num_data on a mini-batch, by one draw: at `kl_weight` 1, -ELBO.
+
+        A float64 scalar, differentiable in `parameters`.
+        """
 
     @abc.abstractmethod
     def predictive(self, **common: Any) -> Predictive:
         """Draws from q as it is now; `common` as in `FreshDraws`."""
 
     def _parts(self) -> dict[str, Any]:
-        loc, log_scale = self.loc.detach(), self.log_scale.detach()
+        loc, log_scale = self.loc.detach().clone(), self.log_scale.detach()  # whatever the optimizer does next
         return {"loc": self.model.unflatten(loc), "scale": self.model.unflatten(log_scale.exp())}
 
 
 class MeanField(Guide):
     """q(w) = N(loc, diag(scale^2)) (Graves 2011; Blundell et al. 2015)."""
 
-    def __init__(self, model: BayesianNetwork, loc: Float[Tensor, " weight"], log_scale: Float[Tensor, " weight"]) -> None:
-        super().__init__(model, loc, log_scale)
-        self._divergence = Divergence(model.prior_scales)
+    def __init__(
+        self,
+        model: FlatNetwork,
+        loc: Float[Tensor, " weight"],
+        log_scale: Float[Tensor, " weight"],
+        kl_weight: float = 1.0,
+    ) -> None:
+        super().__init__(model, loc, log_scale, kl_weight)
+        self._divergence = Divergence(model.prior_scales) if kl_weight and isinstance(model, BayesianNetwork) else None
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -78,8 +95,10 @@ class MeanField(Guide):
         def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             scale = log_scale.exp()
             value, by_loc, by_log_scale = estimator.value_and_gradients(loc, scale, x, y)
-            divergence = self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, scale, 1 / num_data)
-            return value + divergence, by_loc, by_log_scale
+            if self._divergence is not None:
+                weight = self.kl_weight / num_data
+                value = value + self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, scale, weight)
+            return value, by_loc, by_log_scale
 
         return WithGradient.apply(compute, self.loc, self.log_scale)
 
@@ -119,8 +138,10 @@ class LowRank(Guide):
         rank: int,
         seed: int,
         normal: Noise,
+        kl_weight: float = 1.0,
     ) -> None:
-        super().__init__(model, loc, log_scale)
+        super().__init__(model, loc, log_scale, kl_weight)
+        self._prior_scales = model.prior_scales
         self.unit = self.UNIT * fan_in_scale
         start = torch.randn(rank, len(loc), generator=rng.generator(seed, "svi", "factor"), dtype=torch.float32).to(loc)
         self.factor = (start * (self.START * rank**-0.5 * self.log_scale.detach().exp() / self.unit)).requires_grad_()
@@ -132,14 +153,13 @@ class LowRank(Guide):
 
     def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
         centre = torch.addcmul(self.loc, self._normal(self.factor.shape[:1]) @ self.factor, self.unit)
-        scales = self.model.prior_scales
-        divergence = low_rank_kl_divergence(self.loc, self.log_scale, self.factor, self.unit, scales)
+        divergence = low_rank_kl_divergence(self.loc, self.log_scale, self.factor, self.unit, self._prior_scales)
 
         def compute(centre: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return estimator.value_and_gradients(centre, log_scale.exp(), x, y)
 
         value = WithGradient.apply(compute, centre, self.log_scale)
-        return value + divergence / num_data
+        return value + divergence * (self.kl_weight / num_data)
 
     def predictive(self, **common: Any) -> LowRankGaussianDraws:
         factor = self.model.unflatten(self.factor.detach() * self.unit)

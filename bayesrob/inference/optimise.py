@@ -51,12 +51,14 @@ def minimise(
     decay: bool,
     generator: torch.Generator,
     description: str,
+    each_epoch: Callable[[int], None] | None = None,
 ) -> Minimised:
     """Minimise `loss(x_batch, y_batch)` over `parameters` in place.
 
     With `decay` the learning rate follows half a cosine to zero over all steps (Loshchilov & Hutter 2017, one cycle), so
     that the noise of the mini-batches and draws does not stay in the final weights. A loss that is not finite ends the
-    run at recent weights whose loss was finite.
+    run at recent weights whose loss was finite. `each_epoch` is called with the number of
+    epochs done after each; what it draws from torch's global generator does not change the run.
     """
     num_data = len(x)
     per_epoch = math.ceil(num_data / batch_size)
@@ -69,7 +71,7 @@ def minimise(
     trusted, newest = ([parameter.detach().clone() for parameter in parameters] for _ in range(2))
     step = 0
     with progress.bar(description, steps) as advance, torch.enable_grad():
-        for _ in range(epochs):
+        for epoch in range(epochs):
             # Batches of equal size, give or take a point: a short last one would stand for all the data like a full one.
             order = torch.randperm(num_data, generator=generator).to(x.device) if per_epoch > 1 else None
             for index in (None,) if order is None else order.tensor_split(per_epoch):
@@ -99,4 +101,7 @@ def minimise(
                         older.copy_(new)
                         new.copy_(parameter.detach())
                     advance(every, note=f"loss {mean:.4f}")
+            if each_epoch is not None:
+                with torch.random.fork_rng(devices=[]):
+                    each_epoch(epoch + 1)
     return Minimised(losses, steps, None)

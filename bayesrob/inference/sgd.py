@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import check_name
-from bayesrob.inference.base import Inference, require
+from bayesrob.inference.base import EachEpoch, Inference, require
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
 from bayesrob.predictive import HeldDraws
 
-__all__ = ["SGD", "check_training", "penalised_loss"]
+__all__ = ["SGD", "check_batches", "check_training", "penalised_loss", "statistics"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,8 @@ class SGD(Inference):
     decay: bool = True
     initial: Literal["fresh", "keep"] = "fresh"
 
+    in_epochs: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_training(self.epochs, self.lr, self.batch_size)
         check_name("optimizer", self.optimizer, ["adam", "sgd"])
@@ -53,7 +55,12 @@ class SGD(Inference):
         require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}.", "It is a penalty.", "Give a number >= 0.")
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         bnn = model if isinstance(model, BayesianNetwork) else None
         source = model.net if bnn is not None else model
@@ -62,14 +69,21 @@ class SGD(Inference):
         net.train().requires_grad_(True)
         parameters = list(net.parameters())
         x, y = dataset.training(like=parameters[0])
+        check_batches(net, len(x), self.batch_size)
+        kept = [*parameters, *statistics(net)]
 
         loss = penalised_loss(net, bnn, likelihood, len(x))
         optimizer = self.make_optimizer(parameters)
+
+        def predictive() -> HeldDraws:
+            weights = {name: parameter.detach()[None].clone() for name, parameter in net.named_parameters()}
+            return HeldDraws(net, weights, **self._common(likelihood, dataset))
+
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
                 loss,
-                parameters,
+                kept,
                 optimizer,
                 x,
                 y,
@@ -78,10 +92,9 @@ class SGD(Inference):
                 self.decay,
                 rng.generator(seed, "sgd"),
                 "SGD",
+                None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
             )
-        weights = {name: parameter.detach()[None] for name, parameter in net.named_parameters()}
-        predictive = HeldDraws(net, weights, **self._common(likelihood, dataset))
-        return predictive, run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
+        return predictive(), run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
 
     def make_optimizer(self, parameters: list[nn.Parameter] | list[Tensor]) -> torch.optim.Optimizer:
         """The optimizer that the settings describe, for `parameters`."""
@@ -120,6 +133,22 @@ def check_training(epochs: int | None, lr: float, batch_size: int) -> None:
     require(math.isfinite(lr) and lr > 0, f"lr is {lr}.", "A step must go somewhere.", "Give a positive learning rate.")
     good = _counts(batch_size)
     require(good, f"batch_size is {batch_size}.", "A batch holds one point at least.", "Give a whole number >= 1.")
+
+
+def statistics(net: nn.Module) -> list[Tensor]:
+    """Running statistics, which go back with the weights if the loss blows up."""
+    return [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+
+
+def check_batches(net: nn.Module, num_data: int, batch_size: int) -> None:
+    """Raise `InputError` where batch normalisation would meet a batch of one point."""
+    smallest = num_data // math.ceil(num_data / batch_size)  # batches are of equal size, give or take a point
+    require(
+        smallest > 1 or not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules()),
+        f"batch_size={batch_size} makes batches of one of {num_data} points, and the network has batch normalisation.",
+        "It scales by the spread of a batch, which one point does not have.",
+        "Give two points or more and batch_size >= 3, or use group normalisation.",
+    )
 
 
 def _counts(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
-from bayesrob.inference.base import Inference, require, require_bayesian
+from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
 from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import LowRank, MeanField, Mirrored
 from bayesrob.inference.optimise import minimise, num_epochs
-from bayesrob.inference.sgd import check_training
-from bayesrob.models import Likelihood
+from bayesrob.inference.sgd import check_batches, check_training, statistics
+from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood
 from bayesrob.nets import Stack, initialise
 from bayesrob.predictive import Predictive
+from bayesrob.types import Weights
 
 __all__ = ["SVI"]
 
@@ -57,6 +58,11 @@ class SVI(Inference):
             large as the network, with its gradient, Adam's moments and the copies kept six times that. So 10, and not
             about the square root of the number of weights, the default of Pyro's AutoLowRankMultivariateNormal (226 for
             784-64-10).
+        kl_weight: factor of the divergence. 1: the evidence lower bound; less: a posterior tempered towards the likelihood
+            (Wenzel et al. 2020, "cold posteriors"); 0: none, the stochastic delta rule with learnable variance (`SDR`),
+            which plain networks without a prior take as well.
+        mirrored: under "shared_draw", whether every second step uses the mirror image of the draw before.
+        beta_2: see `lr`.
     """
 
     epochs: int | None = None
@@ -68,6 +74,11 @@ class SVI(Inference):
     num_draws: int = 100
     guide: Literal["mean_field", "low_rank"] = "mean_field"
     rank: int = 10
+    kl_weight: float = 1.0
+    mirrored: bool = True
+    beta_2: float = 0.99
+
+    in_epochs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_training(self.epochs, self.lr, self.batch_size)
@@ -82,6 +93,9 @@ class SVI(Inference):
         )
         good = math.isfinite(self.initial_scale) and self.initial_scale > 0
         require(good, f"initial_scale is {self.initial_scale}.", "It is a standard deviation.", "Give e.g. 0.1.")
+        good = math.isfinite(self.kl_weight) and self.kl_weight >= 0
+        require(good, f"kl_weight is {self.kl_weight}.", "It weighs the divergence from the prior.", "Give a number >= 0.")
+        require(0 <= self.beta_2 < 1, f"beta_2 is {self.beta_2}.", "Adam averages squares with it.", "Give one in [0, 1).")
         require(
             isinstance(self.num_draws, int) and not isinstance(self.num_draws, bool) and self.num_draws >= 1,
             f"num_draws is {self.num_draws}.",
@@ -90,10 +104,21 @@ class SVI(Inference):
         )
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
+        scales: Weights | None = None,
     ) -> tuple[Predictive, list[str], dict[str, Any]]:
-        bnn = require_bayesian("SVI", model)
-        stack = Stack.of(bnn.net)
+        """See `Inference`; with `scales`, standard deviations to start from by parameter name, not `initial_scale`'s."""
+        if self.kl_weight or self.guide == "low_rank":
+            require_bayesian("SVI", model)
+        bnn = model if isinstance(model, BayesianNetwork) else None
+        net = initialise(model if bnn is None else bnn.net, seed, "svi")
+        flat = FlatNetwork(net.train(), likelihood) if bnn is None else bnn
+        stack = Stack.of(flat.net)
         stack = stack if stack is not None and stack.takes(dataset.x_train) else None
         if self.estimator == "local" and stack is None:
             raise InputError(
@@ -101,46 +126,52 @@ class SVI(Inference):
                 "Only their activations have a known normal distribution.",
                 "Use estimator='shared_draw'.",
             )
-        net = initialise(bnn.net, seed, "svi")
-        loc = bnn.flatten(dict(net.named_parameters())).detach()
-        start = {name: torch.full_like(p, _initial_scale(self.initial_scale, p)) for name, p in net.named_parameters()}
-        log_scale = bnn.flatten(start).log()
+        loc = flat.flatten(dict(net.named_parameters())).detach()
+        fan_in = flat.flatten({name: torch.full_like(p, _fan_in_scale(p)) for name, p in net.named_parameters()})
+        log_scale = (self.initial_scale * fan_in if scales is None else flat.flatten(scales)).log()
         x, y = dataset.training(like=loc)
+        check_batches(flat.net, len(x), self.batch_size)
         noise = rng.generator(seed, "svi", "noise")
 
         def normal(shape: torch.Size) -> Tensor:
             return torch.randn(shape, generator=noise, dtype=torch.float32).to(loc)
 
-        if self.guide == "mean_field":
-            guide = MeanField(bnn, loc, log_scale)
+        if bnn is not None and self.guide == "low_rank":
+            guide = LowRank(bnn, loc, log_scale, fan_in, self.rank, seed, normal, self.kl_weight)
         else:
-            guide = LowRank(bnn, loc, log_scale, bnn.flatten(start) / self.initial_scale, self.rank, seed, normal)
+            guide = MeanField(flat, loc, log_scale, self.kl_weight)
         if stack is None or self.estimator == "shared_draw":
-            name, estimator = "shared_draw", SharedDraw(bnn, x, Mirrored(normal))
+            name, estimator = "shared_draw", SharedDraw(flat, x, Mirrored(normal) if self.mirrored else normal)
         else:
-            name, estimator = "local", LocalReparameterisation(bnn, stack, normal)
+            name, estimator = "local", LocalReparameterisation(flat, stack, normal)
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             return guide.loss(estimator, x_batch, y_batch, len(x))
 
-        optimizer = torch.optim.Adam(guide.parameters, lr=self.lr, betas=(0.9, 0.99), fused=True)
+        optimizer = torch.optim.Adam(guide.parameters, lr=self.lr, betas=(0.9, self.beta_2), fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
-        run = minimise(
-            loss,
-            guide.parameters,
-            optimizer,
-            x,
-            y,
-            epochs,
-            self.batch_size,
-            self.decay,
-            rng.generator(seed, "svi"),
-            "SVI",
-        )
-        predictive = guide.predictive(num_draws=self.num_draws, seed=seed, **self._common(likelihood, dataset))
-        # The loss is -ELBO / N.
-        return predictive, run.notes("SVI"), {"losses": run.losses, "steps": run.steps, "estimator": name}
+
+        def predictive() -> Predictive:
+            return guide.predictive(num_draws=self.num_draws, seed=seed, **self._common(likelihood, dataset))
+
+        watch = None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive())
+        with rng.global_seed(seed, "svi", "layers"):  # a plain network's dropout layers draw from the global generator
+            run = minimise(
+                loss,
+                [*guide.parameters, *statistics(flat.net)],
+                optimizer,
+                x,
+                y,
+                epochs,
+                self.batch_size,
+                self.decay,
+                rng.generator(seed, "svi"),
+                "SVI",
+                watch,
+            )
+        # The loss is -ELBO / N where kl_weight is 1.
+        return predictive(), run.notes("SVI"), {"losses": run.losses, "steps": run.steps, "estimator": name}
 
 
-def _initial_scale(relative: float, parameter: Tensor) -> float:
-    return relative * (parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 1.0)
+def _fan_in_scale(parameter: Tensor) -> float:
+    return parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 1.0

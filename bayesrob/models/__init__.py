@@ -2,7 +2,17 @@
 
 from bayesrob.models.bayesian_network import BayesianNetwork
 from bayesrob.models.flat import LogJoint
+from bayesrob.models.flat_network import FlatNetwork
 from bayesrob.models.gradient import LikelihoodGradient
 from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Likelihood, Normal
 
-__all__ = ["LIKELIHOODS", "BayesianNetwork", "Categorical", "Likelihood", "LikelihoodGradient", "LogJoint", "Normal"]
+__all__ = [
+    "LIKELIHOODS",
+    "BayesianNetwork",
+    "Categorical",
+    "FlatNetwork",
+    "Likelihood",
+    "LikelihoodGradient",
+    "LogJoint",
+    "Normal",
+]

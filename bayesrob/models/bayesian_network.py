@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bayesrob.errors import InputError, check_name
-from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Likelihood, Normal
-from bayesrob.nets import draws_forward, forward, sequence
+from bayesrob.models.flat_network import FlatNetwork
+from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Normal
 from bayesrob.types import Batch, Labels
 
 __all__ = ["BayesianNetwork"]
 
 
-class BayesianNetwork(nn.Module):
+class BayesianNetwork(FlatNetwork):
     """p(w, y | x) = prod_i N(w_i; 0, prior_scale_i^2) prod_n p(y_n | net_w(x_n)).
 
     Calling it, `bnn(x, y)`, is a Pyro model: one sample site per parameter under the parameter's own name, and the site
@@ -51,7 +51,6 @@ class BayesianNetwork(nn.Module):
         likelihood: Literal["categorical", "normal"] = "categorical",
         noise_scale: float | None = None,
     ):
-        super().__init__()
         if not isinstance(net, nn.Module):
             raise InputError(
                 f"net is a {type(net).__name__}.", "A Bayesian network is built on a module.", "Pass nets.mlp(...)."
@@ -71,14 +70,9 @@ class BayesianNetwork(nn.Module):
                 "Only a normal likelihood has observation noise.",
                 'Drop it, or set likelihood="normal".',
             )
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        normal = Normal(1.0 if noise_scale is None else noise_scale)
+        super().__init__(copy.deepcopy(net).eval(), Categorical() if likelihood == "categorical" else normal)
         self.prior_scale = prior_scale
-        self.likelihood: Likelihood = (
-            Categorical() if likelihood == "categorical" else Normal(1.0 if noise_scale is None else noise_scale)
-        )
-        self._steps = sequence(self.net)
-        self._shapes = {name: parameter.shape for name, parameter in self.net.named_parameters()}
-        self._sizes = [shape.numel() for shape in self._shapes.values()]
         scales = {name: _scale(prior_scale, shape) for name, shape in self._shapes.items()}
         self._site_scales = scales
         self.register_buffer("prior_scales", self._flat_scales(next(net.parameters()).dtype))
@@ -125,35 +119,6 @@ class BayesianNetwork(nn.Module):
         return self.flatten({n: torch.full(s, self._site_scales[n], dtype=dtype) for n, s in self._shapes.items()})
 
     # ---- the same density over one flat vector ----------------------------------------------------------------------
-
-    @property
-    def num_weights(self) -> int:
-        """Length of the flat weight vector."""
-        return sum(self._sizes)
-
-    def unflatten(self, theta: Float[Tensor, "*draws weight"]) -> dict[str, Tensor]:
-        """Parameters by name, `[*draws, *shape]`, as views of the flat vector(s)."""
-        pieces = theta.split(self._sizes, dim=-1)
-        lead = theta.shape[:-1]
-        return {name: piece.view((*lead, *shape)) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
-
-    def flatten(self, weights: Any) -> Float[Tensor, "*draws weight"]:
-        """The inverse of `unflatten`."""
-        pieces = []
-        for name, shape in self._shapes.items():
-            lead = weights[name].shape[: weights[name].ndim - len(shape)]
-            pieces.append(weights[name].reshape(*lead, shape.numel()))
-        return torch.cat(pieces, dim=-1)
-
-    @property
-    def batches_draws(self) -> bool:
-        """Whether many weight vectors go through the network in batched products, not one after the other."""
-        return self._steps is not None
-
-    def outputs(self, theta: Float[Tensor, "*draws weight"], x: Batch) -> Tensor:
-        """The network's outputs `[*draws, batch, out]` at one flat weight vector, or at each of `[draw, weight]`."""
-        run = forward if theta.ndim == 1 else draws_forward
-        return run(self.net, self._steps, self.unflatten(theta), x)
 
     def log_prior(self, theta: Float[Tensor, "*draws weight"]) -> Tensor:
         """log p(w) of each weight vector, float64 `[*draws]`."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesrob.models.bayesian_network import BayesianNetwork
+from bayesrob.models.flat_network import FlatNetwork
 from bayesrob.nets import Stack, Workspace, feature_major
 from bayesrob.types import Batch, Labels
 
@@ -31,12 +31,12 @@ class LikelihoodGradient:
     as much as the products.
 
     Args:
-        model: the Bayesian network. shape: of `theta`. example: points, of which the shape counts.
+        model: the network and its likelihood. shape: of `theta`. example: points, of which the shape counts.
     """
 
-    def __init__(self, model: BayesianNetwork, shape: tuple[int, ...], example: Batch):
+    def __init__(self, model: FlatNetwork, shape: tuple[int, ...], example: Batch):
         self.model = model
-        self.theta: Float[Tensor, "*chain weight"] = model.prior_scales.new_empty(shape)
+        self.theta: Float[Tensor, "*chain weight"] = model.empty(*shape[:-1])
         self.gradient: Float[Tensor, "*chain weight"] = torch.empty_like(self.theta)
         stack = Stack.of(model.net)
         self.stack = stack if stack is not None and stack.takes(example) else None

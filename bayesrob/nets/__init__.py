@@ -2,14 +2,26 @@
 
 from bayesrob.nets.cnn import cnn
 from bayesrob.nets.forward import draws_forward, forward, sequence
+from bayesrob.nets.lstm import LSTM, lstm
 from bayesrob.nets.mlp import mlp
+from bayesrob.nets.mobilenet import mobilenet_v2
+from bayesrob.nets.resnet import resnet18, resnet34, resnet50
 from bayesrob.nets.spec import ARCHITECTURES, build, initialise, spec_of
 from bayesrob.nets.stack import Affine, Stack, Workspace, activate, feature_major, through_activation, values_kept
 
-ARCHITECTURES.update(mlp=mlp, cnn=cnn)
+ARCHITECTURES.update(
+    mlp=mlp,
+    cnn=cnn,
+    lstm=lstm,
+    resnet18=resnet18,
+    resnet34=resnet34,
+    resnet50=resnet50,
+    mobilenet_v2=mobilenet_v2,
+)
 
 __all__ = [
     "ARCHITECTURES",
+    "LSTM",
     "Affine",
     "Stack",
     "Workspace",
@@ -20,7 +32,12 @@ __all__ = [
     "feature_major",
     "forward",
     "initialise",
+    "lstm",
     "mlp",
+    "mobilenet_v2",
+    "resnet18",
+    "resnet34",
+    "resnet50",
     "sequence",
     "spec_of",
     "through_activation",

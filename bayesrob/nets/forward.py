@@ -1,8 +1,9 @@
 """One network under many weights: `[draw, ...]` weights in, `[draw, batch, out]` outputs out, in batched products.
 
-A stack of known layers (every `mlp`) is run layer by layer with batched matrix products. Any other network goes through
-`torch.func`: one draw after the other, by `functional_call`. On a CPU that is as fast as `vmap` for convolutions (whose
-batched form is a grouped convolution), and it serves recurrent layers, which `vmap` does not batch.
+A stack of known layers (every `mlp`) is run layer by layer with batched matrix products. A network may bring a batched path
+of its own, a method `draws_forward(weights, x, per_draw)` (`LSTM` does). Any other goes through `torch.func`: one draw
+after the other, by `functional_call`. On a CPU that is as fast as `vmap` for convolutions (whose batched form is a grouped
+convolution), and it serves recurrent layers, which `vmap` does not batch.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrize
 
 from bayesrob.types import Weights
 
-__all__ = ["Step", "draws_forward", "forward", "sequence"]
+__all__ = ["Step", "draws_forward", "forward", "looped", "sequence"]
 
 _ELEMENTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity,
@@ -77,13 +79,10 @@ def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x:
 
     `x` is `[batch, *shape]`, seen by every draw alike, or with `per_draw` `[draw, batch, *shape]`, one batch for each.
     """
-    num_draws = next(iter(weights.values())).shape[0]
     if steps is None:
-        outputs = []
-        for i in range(num_draws):
-            draw = {name: tensor[i] for name, tensor in weights.items()}
-            outputs.append(functional_call(net, draw, (x[i] if per_draw else x,)))
-        return torch.stack(outputs)
+        own = _own_path(net, weights)
+        return looped(net, weights, x, per_draw) if own is None else own(weights, x, per_draw)
+    num_draws = next(iter(weights.values())).shape[0]
     h, fresh = x, False
     for prefix, layer in steps:
         if isinstance(layer, nn.Linear):
@@ -101,3 +100,28 @@ def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x:
             h = _activate(layer, h, fresh)
         fresh = isinstance(layer, nn.Linear) and h.ndim == 3  # not of a view: autograd would copy it first
     return h if per_draw else h.expand(num_draws, *h.shape)
+
+
+def looped(net: nn.Module, weights: Weights, x: Tensor, per_draw: bool = False) -> Tensor:
+    """`draws_forward` of any network: one draw after the other."""
+    outputs = []
+    for i in range(next(iter(weights.values())).shape[0]):
+        draw = {name: tensor[i] for name, tensor in weights.items()}
+        outputs.append(functional_call(net, draw, (x[i] if per_draw else x,)))
+    return torch.stack(outputs)
+
+
+def _own_path(net: nn.Module, weights: Weights) -> Callable[[Weights, Tensor, bool], Tensor] | None:
+    """`net.draws_forward`, if it has one and that computes what `net.forward` does."""
+    own = getattr(net, "draws_forward", None)
+    if own is None or any(name not in weights for name, _ in net.named_parameters()):
+        return None
+    for kind in type(net).__mro__:  # a subclass may have another `forward`
+        if "draws_forward" in vars(kind):
+            break
+        if "forward" in vars(kind):
+            return None
+    for module in net.modules():  # pruning and weight norms compute weights from others
+        if module._forward_pre_hooks or module._forward_hooks or parametrize.is_parametrized(module):
+            return None
+    return own

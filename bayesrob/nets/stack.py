@@ -153,7 +153,13 @@ class Stack:
 
 
 def values_kept(net: nn.Module, x: Tensor) -> int:
-    """Values that one point of `x` and one draw keep for the backward pass, which makes as many again."""
+    """Values that one point of `x` and one draw keep for the backward pass, which makes as many again.
+
+    A network whose layers keep more than their outputs says so by a method `values_kept(x)`.
+    """
+    own = getattr(net, "values_kept", None)
+    if own is not None:
+        return own(x)
     stack = Stack.of(net)
     return stack.outputs_per_point if stack is not None and stack.takes(x) else outputs_per_example(net, x[:1])
 

@@ -3,6 +3,7 @@
 from bayesrob.plots.attack_accuracy import attack_accuracy
 from bayesrob.plots.chains import chains
 from bayesrob.plots.effective_draws import effective_draws
+from bayesrob.plots.epochs import epochs
 from bayesrob.plots.examples import examples
 from bayesrob.plots.gradient_components import gradient_components
 from bayesrob.plots.gradient_decay import gradient_decay
@@ -22,6 +23,7 @@ PLOTS = {
         attack_accuracy,
         chains,
         effective_draws,
+        epochs,
         examples,
         gradient_components,
         gradient_decay,
@@ -42,6 +44,7 @@ __all__ = [
     "attack_accuracy",
     "chains",
     "effective_draws",
+    "epochs",
     "examples",
     "gradient_components",
     "gradient_decay",

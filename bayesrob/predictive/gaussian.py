@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bayesrob.errors import InputError
 from bayesrob.predictive.fresh import FreshDraws
-from bayesrob.predictive.held import grouped
+from bayesrob.predictive.held import HeldDraws, grouped
 from bayesrob.types import Weights
 
 __all__ = ["GaussianDraws", "LowRankGaussianDraws", "NormalDraws"]
@@ -69,6 +69,10 @@ class NormalDraws(FreshDraws):
             name: torch.addcmul(loc, self.scale[name], piece.reshape(len(noise), *loc.shape))
             for (name, loc), piece in zip(self.loc.items(), pieces, strict=True)
         }
+
+    def means(self) -> HeldDraws:
+        """The network at the means, one held draw: what the stochastic delta rule calls test time."""
+        return HeldDraws(self.net, {name: loc[None].clone() for name, loc in self.loc.items()}, **self._common())
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"{part}/{name}": tensor for part in self.parts for name, tensor in getattr(self, part).items()}

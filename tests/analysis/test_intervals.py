@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesrob.analysis import binomial_interval, mean_interval, median_interval
+from bayesrob.analysis import binomial_interval, difference_interval, mean_interval, median_interval
 from bayesrob.errors import InputError
 
 
@@ -135,3 +135,17 @@ def test_median_interval_takes_values_in_any_order_and_shape():
 
 def test_median_of_nothing_has_no_interval():
     assert all(math.isnan(bound) for bound in median_interval(np.array([])))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "published"),
+    [
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+        ((10, 10), (0, 10), (0.6075, 1.0)),
+        ((0, 10), (0, 10), (-0.2775, 0.2775)),
+    ],
+)
+def test_differences_have_newcombe_s_interval(one, other, published):
+    """Newcombe 1998, "Interval estimation for the difference between independent proportions", table II, method 10."""
+    assert difference_interval(one, other) == pytest.approx(published, abs=6e-5)

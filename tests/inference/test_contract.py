@@ -23,16 +23,18 @@ QUICK = {
     "HMC": {"num_samples": 3, "warmup": 3, "step_size": 0.01, "num_steps": 2, "num_chains": 2},
     "MCDropout": {"inputs": True, "epochs": 3, "batch_size": 30, "num_draws": 5},
     "NUTS": {"num_samples": 3, "warmup": 3, "step_size": 0.01, "max_tree_depth": 2, "num_chains": 2},
+    "SDR": {"epochs": 3, "batch_size": 30},
     "SGD": {"epochs": 3, "batch_size": 30},
     "SVI": {"epochs": 3, "batch_size": 30, "num_draws": 5},
 }
-NUM_DRAWS = {"DropConnect": 5, "Ensemble": 3, "HMC": 6, "MCDropout": 5, "NUTS": 6, "SGD": 1, "SVI": 5}
+NUM_DRAWS = {"DropConnect": 5, "Ensemble": 3, "HMC": 6, "MCDropout": 5, "NUTS": 6, "SDR": 1, "SGD": 1, "SVI": 5}
 GOOD = {
     "DropConnect": {"lr": 0.01},
     "Ensemble": {"size": 2},
     "HMC": {"num_samples": 40, "warmup": 60, "num_steps": 10, "num_chains": 1, "step_jitter": 0.3},
     "MCDropout": {"lr": 0.01},
     "NUTS": {"num_samples": 40, "warmup": 60, "num_chains": 1, "max_tree_depth": 6},
+    "SDR": {"epochs": 200},
     "SGD": {},
     "SVI": {},
 }

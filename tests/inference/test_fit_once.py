@@ -275,3 +275,20 @@ def test_what_fit_refuses_is_refused_and_not_kept(points, tmp_path):
     with pytest.raises(InputError):
         fit_once(METHODS["SGD"], bayesian(), points, tmp_path, seed="0")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_watcher_found_is_found_again(points, tmp_path):
+    calls = []
+
+    def watch(epoch, post):
+        calls.append(epoch)
+        return {"accuracy": float((post(points.x_test).argmax(1) == points.y_test).float().mean())}
+
+    first = fit_once(SGD(epochs=3), network(), points, tmp_path, each_epoch=watch, key="accuracy")
+    second = fit_once(SGD(epochs=3), network(), points, tmp_path, each_epoch=watch, key="accuracy")
+    assert calls == [1, 2, 3]
+    assert second.info["epochs"] == first.info["epochs"]
+    last = float((second(points.x_test).argmax(1) == points.y_test).float().mean())
+    assert second.info["epochs"][-1] == {"accuracy": last}
+    fit_once(SGD(epochs=3), network(), points, tmp_path, each_epoch=watch, key="something else")
+    assert calls == [1, 2, 3, 1, 2, 3]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from bayesrob import nets
+from bayesrob.data import from_arrays
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import SGD
 from bayesrob.models import BayesianNetwork
@@ -151,3 +152,37 @@ def test_unknown_names():
         SGD(optimizer="adamw")
     with pytest.raises(UnknownNameError, match="Known: fresh, keep"):
         SGD(initial="random")
+
+
+class Normalised(nn.Sequential):
+    """A network with batch normalisation that trains in no time."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def few(n: int):
+    x = torch.rand(n, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    y = torch.arange(n).remainder(3).numpy()
+    return from_arrays(x, y, x, y, num_classes=3)
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 128), (5, 2), (4, 1)])
+def test_batches_of_one_point_have_no_spread(n, batch_size):
+    """The last of 5 points in batches of 2 would be alone."""
+    with pytest.raises(InputError, match="batches of one of"):
+        SGD(epochs=1, batch_size=batch_size).fit(Normalised(), few(n))
+    SGD(epochs=1, batch_size=batch_size).fit(nets.mlp(12, (4,), 3), few(n))
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(2, 2), (4, 3), (9, 8), (6, 2)])
+def test_batches_are_nearly_equal_so_that_the_last_is_not_alone(n, batch_size):
+    post = SGD(epochs=2, batch_size=batch_size).fit(Normalised(), few(n))
+    assert post.net[2].num_batches_tracked == 2 * -(-n // batch_size)
+
+
+def test_running_statistics_go_back_with_the_weights_if_the_loss_blows_up():
+    with pytest.warns(ConvergenceWarning, match="last finite"):
+        post = SGD(epochs=30, lr=1e30, optimizer="sgd").fit(Normalised(), few(6))
+    assert all(buffer.isfinite().all() for buffer in post.net.buffers())
+    assert post.logits(torch.zeros(2, 12)).isfinite().all()

@@ -12,6 +12,11 @@ from tests.nets.helpers import Recurrent, random_inputs
 EXAMPLES = {
     "mlp": (lambda: nets.mlp(6, (5, 4), 3, activation="tanh", seed=4), (6,)),
     "cnn": (lambda: nets.cnn((1, 16, 17), 3, 4, activation="sigmoid", seed=4), (1, 16, 17)),
+    "lstm": (lambda: nets.lstm((2, 3, 4), 5, 3, reads="rows", seed=4), (2, 3, 4)),
+    "resnet18": (lambda: nets.resnet18(3, in_channels=2, seed=4), (2, 8, 8)),
+    "resnet34": (lambda: nets.resnet34(3, in_channels=2, stem="imagenet", norm="group", seed=4), (2, 32, 32)),
+    "resnet50": (lambda: nets.resnet50(3, in_channels=2, norm="group", seed=4), (2, 8, 8)),
+    "mobilenet_v2": (lambda: nets.mobilenet_v2(3, in_channels=2, norm="group", seed=4), (2, 8, 8)),
 }
 
 
@@ -22,8 +27,8 @@ def test_every_architecture_has_an_example():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_network_is_built_again_from_its_description(name):
     make, shape = EXAMPLES[name]
-    net = make()
-    again = nets.build(json.loads(json.dumps(nets.spec_of(net))))  # as a file would keep it
+    net = make().eval()
+    again = nets.build(json.loads(json.dumps(nets.spec_of(net)))).eval()  # as a file would keep it
     again.load_state_dict(net.state_dict())
     x = random_inputs(3, *shape, dtype=torch.float32)
     assert torch.equal(again(x), net(x))

@@ -379,22 +379,6 @@ def test_published_beside_measured(attack_study):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "published"),
-    [
-        ((56, 70), (48, 80), (0.0524, 0.3339)),
-        ((9, 10), (3, 10), (0.1705, 0.8090)),
-        ((10, 10), (0, 10), (0.6075, 1.0)),
-        ((0, 10), (0, 10), (-0.2775, 0.2775)),
-    ],
-)
-def test_differences_have_newcombe_s_interval(attack_study, monkeypatch, one, other, published):
-    """Newcombe 1998, "Interval estimation for the difference between independent proportions", table II, method 10."""
-    monkeypatch.setattr(attack_study, "IMAGES", one[1])
-    found = attack_study.difference_interval(one[0] / one[1], other[0] / other[1], other[1])
-    assert found == pytest.approx(published, abs=6e-5)
-
-
-@pytest.mark.parametrize(
     ("only_random", "only_pgd", "claim"),
     [
         (30, 5, "PGD is stronger"),

@@ -1,0 +1,61 @@
+"""Standard deviations that the stochastic delta rule starts from, by the published rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bayesrob import rng
+from bayesrob.errors import InputError, check_name
+from bayesrob.types import Weights
+
+__all__ = ["RULES", "initial_sigma"]
+
+
+def _frazier_logue_2018(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Uniform in [0, 0.5 sqrt(2 / numel)] (code of Frazier-Logue & Hanson 2018)."""
+    return torch.rand(shape, generator=generator, dtype=torch.float32) * (0.5 * math.sqrt(2 / shape.numel()))
+
+
+def _xavier(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """|N(0, 2 / (fan in + fan out))| (Glorot & Bengio 2010): w = mu + sigma eps does not know the sign of sigma."""
+    fields = shape[2:].numel()
+    fan_out, fan_in = (shape[0] * fields, shape[1] * fields) if len(shape) > 1 else (shape.numel(), shape.numel())
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float32).abs_()
+    # Never exactly zero, whose logarithm could not be learned.
+    return (drawn * math.sqrt(2 / (fan_in + fan_out))).clamp_(min=1e-12)
+
+
+RULES: dict[str, Callable[[torch.Size, torch.Generator], Tensor]] = {
+    "frazier_logue_2018": _frazier_logue_2018,
+    "xavier": _xavier,
+}
+
+
+def initial_sigma(rule: float | str | Mapping[str, float | str], net: nn.Module, seed: int) -> Weights:
+    """Standard deviations by parameter name, of the parameters' shapes.
+
+    Args:
+        rule: for every parameter, or one for each by its name.
+        net: whose parameters count. seed: of what is drawn.
+
+    Raises:
+        InputError: names that are not the network's, or miss some. UnknownNameError: an unknown rule.
+    """
+    parameters = dict(net.named_parameters())
+    if isinstance(rule, Mapping) and rule.keys() != parameters.keys():
+        raise InputError(
+            f"initial_sigma names {sorted(rule)}.", f"The network has {sorted(parameters)}.", "Name each of them once."
+        )
+    sigma = {}
+    for name, parameter in parameters.items():
+        own = rule[name] if isinstance(rule, Mapping) else rule
+        if isinstance(own, str):
+            drawn = RULES[check_name("initial_sigma", own, RULES)](parameter.shape, rng.generator(seed, "sigma", name))
+            sigma[name] = drawn.to(parameter.detach())
+        else:
+            sigma[name] = torch.full_like(parameter.detach(), own)
+    return sigma

@@ -1,0 +1,75 @@
+"""Residual networks, of torchvision's own blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from bayesrob import rng
+from bayesrob.nets.spec import describe
+from bayesrob.nets.vision import Norm, Stem, check_sizes, convolution, norm_layer
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
+
+__all__ = ["resnet18", "resnet34", "resnet50"]
+
+GROUPS = 32
+"""Wu & He's default; all widths are multiples of 64."""
+
+
+def resnet18(out_features: int, in_channels: int = 3, stem: Stem = "cifar", norm: Norm = "batch", seed: int = 0) -> ResNet:
+    """Residual network of 18 layers (He, Zhang, Ren & Sun 2016, "Deep residual learning for image recognition").
+
+    With the default stem and ten classes 11,173,962 parameters, the widely used CIFAR variant.
+
+    Args:
+        out_features: number of classes.
+        in_channels: of the images.
+        stem: "cifar" for images of about 32x32: the first convolution is 3x3 with stride 1, and nothing is pooled before
+            the average, so 32x32 images end as 4x4. "imagenet" is torchvision's network (7x7 with stride 2, then
+            3x3 pooling with stride 2): 32x32 images would end as a single pixel.
+        norm: "batch" as published, or "group" in 32 groups (Wu & He's default) for Bayesian networks:
+            `models.BayesianNetwork` refuses batch normalisation, which couples the data points.
+        seed: draws the initial weights as torchvision does (convolutions normal, by fan out; never pretrained). A fit that
+            starts afresh (`nets.initialise`) draws torch's own defaults instead.
+
+    Returns:
+        torchvision's `ResNet`: `[batch, channel, height, width] -> [batch, out_features]`.
+
+    Raises:
+        InputError: a size below one. UnknownNameError: an unknown stem or norm.
+    """
+    return _resnet("resnet18", "BasicBlock", [2, 2, 2, 2], out_features, in_channels, stem, norm, seed)
+
+
+def resnet34(out_features: int, in_channels: int = 3, stem: Stem = "cifar", norm: Norm = "batch", seed: int = 0) -> ResNet:
+    """Residual network of 34 layers; see `resnet18`. 21,282,122 parameters with the default stem and ten classes."""
+    return _resnet("resnet34", "BasicBlock", [3, 4, 6, 3], out_features, in_channels, stem, norm, seed)
+
+
+def resnet50(out_features: int, in_channels: int = 3, stem: Stem = "cifar", norm: Norm = "batch", seed: int = 0) -> ResNet:
+    """Residual network of 50 layers; see `resnet18`. 23,520,842 parameters with the default stem and ten classes.
+
+    Where a block halves the sides, its 3x3 convolution does (torchvision's choice; in the paper the first 1x1).
+    """
+    return _resnet("resnet50", "Bottleneck", [3, 4, 6, 3], out_features, in_channels, stem, norm, seed)
+
+
+def _resnet(
+    name: str, block: str, layers: list[int], out_features: int, in_channels: int, stem: str, norm: str, seed: int
+) -> ResNet:
+    check_sizes(out_features, in_channels, stem)
+    layer = norm_layer(norm, GROUPS)
+    from torchvision.models import resnet  # takes two seconds to import: only who needs it should wait
+
+    with rng.global_seed(seed, "nets", name):
+        net = resnet.ResNet(getattr(resnet, block), layers, num_classes=out_features, norm_layer=layer)
+        if stem == "cifar":
+            net.conv1 = convolution(in_channels, 64, kernel_size=3, stride=1)
+            net.maxpool = nn.Identity()  # type: ignore[assignment]
+        elif in_channels != 3:
+            net.conv1 = convolution(in_channels, 64, kernel_size=7, stride=2)
+    describe(net, name, out_features=out_features, in_channels=in_channels, stem=stem, norm=norm)
+    return net
