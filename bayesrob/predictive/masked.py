@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bayesrob.errors import InputError, check_name
 from bayesrob.predictive.fresh import FreshDraws
 from bayesrob.predictive.held import grouped
-from bayesrob.types import Weights
+from bayesrob.types import Real, Weights
 
 __all__ = ["UNITS", "MaskedDraws", "Masks", "check_rate", "maskable"]
 
@@ -49,7 +49,7 @@ class MaskedDraws(FreshDraws):
         self,
         net: nn.Module,
         loc: Weights,
-        p: float,
+        p: Real,
         unit: str = "input",
         names: Sequence[str] | None = None,
         **draws: Any,
@@ -113,12 +113,12 @@ class Masks:
     row of an embedding (a word). Parameters of the users' own modules count as `[out, in, ...]`.
     """
 
-    p: float
+    p: Real
     unit: str
     layouts: dict[str, Layout]
 
     @classmethod
-    def of(cls, net: nn.Module, p: float, unit: str, names: Sequence[str] | None = None) -> Masks:
+    def of(cls, net: nn.Module, p: Real, unit: str, names: Sequence[str] | None = None) -> Masks:
         """For the parameters `names`; see `MaskedDraws`, also for errors."""
         check_rate(p)
         check_name("unit", unit, UNITS)
@@ -166,7 +166,7 @@ def maskable(net: nn.Module) -> dict[str, Layout]:
     return {name: found[name] for name, _ in net.named_parameters() if name in found}
 
 
-def check_rate(p: float) -> None:
+def check_rate(p: object) -> None:
     """Raise `InputError` unless `p` is a probability below one."""
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
         raise InputError(

@@ -29,10 +29,10 @@ QUICK = {
 }
 NUM_DRAWS = {"DropConnect": 5, "Ensemble": 3, "HMC": 6, "MCDropout": 5, "NUTS": 6, "SDR": 1, "SGD": 1, "SVI": 5}
 GOOD = {
-    "DropConnect": {},
+    "DropConnect": {"lr": 0.01},
     "Ensemble": {"size": 2},
     "HMC": {"num_samples": 40, "warmup": 60, "num_steps": 10, "num_chains": 1, "step_jitter": 0.3},
-    "MCDropout": {},
+    "MCDropout": {"lr": 0.01},
     "NUTS": {"num_samples": 40, "warmup": 60, "num_chains": 1, "max_tree_depth": 6},
     "SDR": {"epochs": 200},
     "SGD": {},
