@@ -10,11 +10,11 @@ from torch import nn
 
 from bayesrob import data, nets, rng
 from bayesrob.errors import InputError, UnknownNameError
-from bayesrob.inference import HMC, SDR, SGD, SVI
+from bayesrob.inference import HMC, SDR, SGD, SVI, DropConnect
 from bayesrob.inference.initial_sigma import initial_sigma
 from bayesrob.models import BayesianNetwork
 from bayesrob.nets import initialise
-from bayesrob.predictive import GaussianDraws, HeldDraws
+from bayesrob.predictive import GaussianDraws
 
 FLOAT64 = {"rtol": 1e-12, "atol": 1e-14}
 
@@ -39,8 +39,7 @@ def small_cnn() -> nn.Module:
 
 
 def bits(post) -> torch.Tensor:
-    weights = post.weights if isinstance(post, HeldDraws) else post.loc | {f"scale {n}": s for n, s in post.scale.items()}
-    return torch.cat([tensor.flatten() for tensor in weights.values()])
+    return torch.cat([tensor.flatten() for name, tensor in sorted(post.contents()[0].items()) if "buffers" not in name])
 
 
 # ---- the printed equations
@@ -202,8 +201,9 @@ def test_each_parameter_may_have_its_own():
         SDR(variance="learnable", epochs=4, batch_size=16),
         SGD(decay=False, epochs=4, batch_size=16),
         SVI(decay=False, epochs=4, batch_size=16, kl_weight=0.0),
+        DropConnect(decay=False, epochs=4, batch_size=16),
     ],
-    ids=["decay", "learnable", "SGD", "SVI"],
+    ids=["decay", "learnable", "SGD", "SVI", "DropConnect"],
 )
 def test_an_epoch_that_is_watched_is_the_end_of_a_shorter_run(method):
     dataset, seen = digits(), {}
