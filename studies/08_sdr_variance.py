@@ -70,7 +70,9 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
                 infos.setdefault(method, []).append(sdr_runs.trained(task, method, one, posteriors).info)
         sigmas[name] = sigma_curves(infos["learnable"], seed)
         scores[name] = score_curves(infos, seed)
-        table.append(sigma_row(name, sigmas[name]))
+        dataset = task.dataset(seed)
+        net = task.net(dataset.x_train[0].shape, dataset.out_features, seed)
+        table.append(sigma_row(name, sigmas[name], [parameter.shape for parameter in net.parameters()]))
         # Written anew after every network: an interrupted run leaves what it had.
         results.table("sigma", pd.DataFrame(table), SIGMA)
         results.tree("sigma", xr.DataTree.from_dict(sigmas), "sum of sigma after every epoch")
@@ -90,7 +92,9 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
 
 THEOREM = "E ||y - Xw||^2 over draws w ~ N(mu, sigma^2), and ||y - X mu||^2 + ||X Sigma^(1/2)||^2."
 SIGMA = (
-    "Sum of sigma over all weights at the start, after the first and after the last epoch; mean over networks, 95% Student."
+    "Sum of sigma over all weights at the start, after the first and after the last epoch; mean over networks, 95% Student. "
+    "'sd of the signed sum': how large the sum of sigma with random signs is at the start (the report's code learns sigma raw, "
+    "from a normal start, so that half of them are negative)."
 )
 SIGMAS = "Sum of sigma after every epoch, relative to the start, of weights and biases; band from lowest to highest network."
 SCORES = (
@@ -157,7 +161,11 @@ def score_curves(infos: Mapping[str, list[dict[str, Any]]], seed: int) -> xr.Dat
     return xr.Dataset({"value": (("curve", "seed", "epoch"), value)}, coords=coords)
 
 
-def sigma_row(name: str, sigmas: xr.Dataset) -> dict[str, str]:
+def sigma_row(name: str, sigmas: xr.Dataset, shapes: list[torch.Size]) -> dict[str, str]:
+    # Of raw sigma started Xavier-normal, as in the report's code: their signs differ, and their sum is about zero.
+    fans = [(s[0] * s[2:].numel(), s[1] * s[2:].numel()) if len(s) > 1 else (s[0], s[0]) for s in shapes]
+    signed = sum(s.numel() * 2 / sum(fan) for s, fan in zip(shapes, fans, strict=True)) ** 0.5
+
     def cell(epoch: int) -> str:
         values = sigmas["total"].isel(epoch=epoch).values
         low, high = mean_interval(values)
@@ -166,6 +174,7 @@ def sigma_row(name: str, sigmas: xr.Dataset) -> dict[str, str]:
     return {
         "network": name,
         "published": PUBLISHED[name],
+        "sd of the signed sum": f"{signed:.1f}",
         "start": cell(0),
         "first epoch": cell(1),
         "last epoch": cell(-1),

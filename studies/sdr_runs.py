@@ -28,10 +28,12 @@ BATCH = 250
 METHODS: dict[str, Callable[[int], Inference]] = {
     "vanilla": lambda epochs: SGD(epochs=epochs, lr=1e-3, batch_size=64, decay=False),
     "decay": lambda epochs: SDR(variance="decay", epochs=epochs, predict="draws"),  # its means are known then, too
+    "decay 2018": lambda epochs: SDR(variance="decay", growth="at_decays", epochs=epochs, predict="draws"),
     "learnable": lambda epochs: SDR(variance="learnable", epochs=epochs),
     "DropConnect": lambda epochs: DropConnect(p=0.2, epochs=epochs, batch_size=64, decay=False, num_draws=50),
 }
-"""By the number of epochs; Adam at 0.001, batches of 64 in all of them."""
+"""By the number of epochs; Adam at 0.001, batches of 64 in all of them. "decay" as the report prints it, "decay 2018" as the
+code of Frazier-Logue & Hanson, which lets sigma grow only where it decays."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bayesrob import data, nets, rng
-from bayesrob.errors import InputError, UnknownNameError
+from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import HMC, SDR, SGD, SVI, DropConnect
 from bayesrob.inference.initial_sigma import initial_sigma
 from bayesrob.models import BayesianNetwork
@@ -78,6 +78,26 @@ def test_one_update_with_decay_is_equation_3(decays, factor):
     for name, gradient in gradient_at(mlp(torch.float64), drawn, dataset).items():
         torch.testing.assert_close(post.loc[name], mu[name] - adam_step(gradient, 0.01), **FLOAT64)
         torch.testing.assert_close(post.scale[name], factor * (sigma[name] + 0.05 * gradient.abs()), **FLOAT64)
+
+
+@pytest.mark.parametrize("decays", [0, 1])
+def test_growth_at_decays_is_the_code_of_2018(decays):
+    """sigma <- zeta (|beta g| + sigma) where it decays, and nothing in between."""
+    dataset = digits()
+    post, mu, sigma = one_batch("decay", dataset, beta=0.05, zeta=0.7, decays_per_epoch=decays, growth="at_decays")
+    noise = rng.generator(3, "sdr", "noise")
+    drawn = {
+        name: m + sigma[name] * torch.randn(m.shape, generator=noise, dtype=torch.float32).double() for name, m in mu.items()
+    }
+    for name, gradient in gradient_at(mlp(torch.float64), drawn, dataset).items():
+        expected = 0.7 * ((0.05 * gradient).abs() + sigma[name]) if decays else sigma[name]
+        torch.testing.assert_close(post.scale[name], expected, **FLOAT64)
+
+
+def test_a_run_away_says_what_to_change():
+    with pytest.warns(ConvergenceWarning, match='Use a smaller beta, growth="at_decays" or a smaller lr'):
+        post = SDR(beta=1e6, epochs=20, batch_size=7).fit(mlp(), digits())
+    assert torch.isfinite(bits(post)).all()
 
 
 def test_one_update_of_the_learnable_variance_goes_through_the_draw():
@@ -239,6 +259,7 @@ def test_chains_have_no_epochs():
     ("settings", "error", "message"),
     [
         ({"variance": "fixed"}, UnknownNameError, "variance"),
+        ({"growth": "never"}, UnknownNameError, "growth"),
         ({"beta": -0.1}, InputError, "beta is -0.1"),
         ({"zeta": 1.5}, InputError, "zeta is 1.5"),
         ({"decays_per_epoch": -1}, InputError, "decays_per_epoch is -1"),
