@@ -93,8 +93,8 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
 THEOREM = "E ||y - Xw||^2 over draws w ~ N(mu, sigma^2), and ||y - X mu||^2 + ||X Sigma^(1/2)||^2."
 SIGMA = (
     "Sum of sigma over all weights at the start, after the first and after the last epoch; mean over networks, 95% Student. "
-    "'sd of the signed sum': how large the sum of sigma with random signs is at the start (the report's code learns sigma raw, "
-    "from a normal start, so that half of them are negative)."
+    "'sd of the signed sum': how large the sum of sigma with random signs is at the start (the report's code learns sigma "
+    "raw, from a normal start, so that half of them are negative)."
 )
 SIGMAS = "Sum of sigma after every epoch, relative to the start, of weights and biases; band from lowest to highest network."
 SCORES = (

@@ -54,15 +54,28 @@ def test_networks_are_trained_once_for_all_three(folders, posteriors, task, sdr_
 
 
 def test_every_figure_of_the_table_is_of_the_epochs(folders, posteriors, task, sdr_runs):
-    folder = folders["sdr_generalisation"]
+    module, folder = study("sdr_generalisation"), folders["sdr_generalisation"]
     rows = table(folder, "table_1")
-    assert rows["network"].tolist() == [n for n in sdr_runs.tasks("smoke") for _ in range(4)]
+    assert rows["network"].tolist() == [n for n in sdr_runs.tasks("smoke") for _ in module.CURVES]
     epochs = [[e["means"] for e in sdr_runs.trained(task, "decay", s, posteriors).info["epochs"]] for s in (0, 1)]
     best = np.mean(np.max(epochs, axis=1))
     row = rows[(rows["network"] == "MLP") & (rows["method"] == "decay")].iloc[0]
     assert row["best epoch"].startswith(f"{best:.4f} ")
     assert row["published"] == "0.9827"
     assert any("its text says that they were not run" in note for note in manifest(folder)["notes"])
+
+
+def test_runs_that_diverged_are_said_to_have(task):
+    module = study("sdr_generalisation")
+    value = np.full((5, 3, 2), 0.5)
+    value[1, 0, :] = np.nan
+    coords = {"curve": list(module.CURVES), "seed": range(3), "epoch": [1, 2]}
+    curves = xr.Dataset({"value": (("curve", "seed", "epoch"), value)}, coords=coords)
+    rows = {row["method"]: row for row in module.table("MLP", task, curves)}
+    assert rows["decay"]["best epoch"] == rows["decay"]["last epoch"] == "diverged (1 of 3)"
+    assert rows["decay 2018"]["published"] == rows["decay"]["published"] == "0.9827"
+    assert rows["vanilla"]["best epoch"] == "0.5000 [0.5000, 0.5000]"
+    assert "MLP, decay - vanilla: training diverged, nothing to compare." in module.notes("MLP", task, curves)
 
 
 def test_differences_are_judged_by_their_intervals():
