@@ -13,9 +13,9 @@ from torch.func import functional_call
 
 from bayesrob import rng
 from bayesrob.data import Dataset
-from bayesrob.inference.base import Inference, require
+from bayesrob.inference.base import EachEpoch, Inference, require
 from bayesrob.inference.optimise import minimise, num_epochs
-from bayesrob.inference.sgd import check_training, penalised_loss
+from bayesrob.inference.sgd import check_batches, check_training, penalised_loss, statistics
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
 from bayesrob.predictive import MaskedDraws
@@ -48,6 +48,7 @@ class MaskedTraining(Inference):
     decay: bool = True
     num_draws: int = 100
 
+    in_epochs: ClassVar[bool] = True
     unit: ClassVar[str]
     """See `predictive.MaskedDraws`."""
 
@@ -66,7 +67,12 @@ class MaskedTraining(Inference):
         """Names of the weights that have masks; `InputError` if there are none."""
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
     ) -> tuple[MaskedDraws, list[str], dict[str, Any]]:
         name = type(self).__name__
         bnn = model if isinstance(model, BayesianNetwork) else None
@@ -78,22 +84,35 @@ class MaskedTraining(Inference):
         noise = rng.generator(seed, "masks")
         parameters = dict(net.named_parameters())
         x, y = dataset.training(like=next(iter(parameters.values())))
+        check_batches(net, len(x), self.batch_size)
 
         def outputs(x_batch: Tensor) -> Tensor:
             kept = masks.draw(noise).to(x_batch.device)
             return functional_call(net, masks.apply(parameters, kept), (x_batch,))
 
+        def predictive() -> MaskedDraws:
+            loc = {key: parameter.detach().clone() for key, parameter in parameters.items()}
+            common = {"num_draws": self.num_draws, "seed": seed, **self._common(likelihood, dataset)}
+            return MaskedDraws(net, loc, self.p, self.unit, names, **common)
+
         loss = penalised_loss(net, bnn, likelihood, len(x), outputs)
         optimizer = torch.optim.Adam(parameters.values(), lr=self.lr, fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
-        order = rng.generator(seed, "sgd")
         with rng.global_seed(seed, "sgd", "layers"):  # a layer of the user's own may draw from the global generator
             run = minimise(
-                loss, list(parameters.values()), optimizer, x, y, epochs, self.batch_size, self.decay, order, name
+                loss,
+                [*parameters.values(), *statistics(net)],
+                optimizer,
+                x,
+                y,
+                epochs,
+                self.batch_size,
+                self.decay,
+                rng.generator(seed, "sgd"),
+                name,
+                None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
             )
-        common = {"num_draws": self.num_draws, "seed": seed, **self._common(likelihood, dataset)}
-        predictive = MaskedDraws(net, parameters, self.p, self.unit, names, **common)
-        return predictive, run.notes(name), {"losses": run.losses, "steps": run.steps, "masked": list(names)}
+        return predictive(), run.notes(name), {"losses": run.losses, "steps": run.steps, "masked": list(names)}
 
 
 def without_dropout(net: nn.Module) -> nn.Module:
