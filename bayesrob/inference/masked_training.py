@@ -90,16 +90,14 @@ class MaskedTraining(Inference):
             kept = masks.draw(noise).to(x_batch.device)
             return functional_call(net, masks.apply(parameters, kept), (x_batch,))
 
+        def predictive() -> MaskedDraws:
+            loc = {key: parameter.detach().clone() for key, parameter in parameters.items()}
+            common = {"num_draws": self.num_draws, "seed": seed, **self._common(likelihood, dataset)}
+            return MaskedDraws(net, loc, self.p, self.unit, names, **common)
+
         loss = penalised_loss(net, bnn, likelihood, len(x), outputs)
         optimizer = torch.optim.Adam(parameters.values(), lr=self.lr, fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
-        order = rng.generator(seed, "sgd")
-        common = {"num_draws": self.num_draws, "seed": seed, **self._common(likelihood, dataset)}
-
-        def predictive() -> MaskedDraws:
-            values = {key: parameter.detach().clone() for key, parameter in parameters.items()}
-            return MaskedDraws(net, values, self.p, self.unit, names, **common)
-
         with rng.global_seed(seed, "sgd", "layers"):  # a layer of the user's own may draw from the global generator
             run = minimise(
                 loss,
@@ -110,7 +108,7 @@ class MaskedTraining(Inference):
                 epochs,
                 self.batch_size,
                 self.decay,
-                order,
+                rng.generator(seed, "sgd"),
                 name,
                 None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
             )

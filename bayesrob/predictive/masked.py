@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bayesrob.errors import InputError, check_name
 from bayesrob.predictive.fresh import FreshDraws
-from bayesrob.predictive.held import grouped
+from bayesrob.predictive.held import HeldDraws, grouped
 from bayesrob.types import Real, Weights
 
 __all__ = ["UNITS", "MaskedDraws", "Masks", "check_rate", "maskable"]
@@ -68,6 +68,10 @@ class MaskedDraws(FreshDraws):
         kept = torch.stack([self.masks.draw(generator) for _ in range(num_draws)])
         draws = self.masks.apply(self.loc, kept)
         return {name: draws[name].expand(num_draws, *tensor.shape).contiguous() for name, tensor in self.loc.items()}
+
+    def means(self) -> HeldDraws:
+        """The network without masks, one held draw: dropout's usual approximation at test time (Srivastava et al. 2014)."""
+        return HeldDraws(self.net, {name: loc[None].clone() for name, loc in self.loc.items()}, **self._common())
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"loc/{name}": tensor for name, tensor in self.loc.items()}

@@ -159,7 +159,7 @@ def test_a_member_that_failed_is_reported_and_the_others_are_not_disturbed():
     assert [note[:15] for note in post.info["notes"]] == [f"Member {i + 1} of 6: " for i in range(6) if lost[i]]
     assert all(tensor.isfinite().all() for tensor in post.weights.values())
     for name, tensor in posts["in_turn"].weights.items():
-        assert all(torch.allclose(tensor[i], post.weights[name][i], rtol=1e-3, atol=1e-5) for i in range(6) if not lost[i])
+        torch.testing.assert_close(tensor, post.weights[name], rtol=1e-3, atol=1e-5)  # of the lost the last trusted
     alone, together = ([len(m["losses"]) for m in posts[way].info["members"]] for way in ("in_turn", "batched"))
     assert alone == together
 

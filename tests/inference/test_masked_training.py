@@ -146,6 +146,29 @@ def test_the_networks_own_dropout_is_off(moons):
     assert all(torch.equal(tensor, second.loc[name]) for name, tensor in first.loc.items())
 
 
+@both
+def test_running_statistics_go_back_with_the_weights_if_the_loss_blows_up(method, moons):
+    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.warns(ConvergenceWarning, match="last finite"):
+        post = method(epochs=30, lr=1e38).fit(net, moons)
+    assert all(buffer.isfinite().all() for buffer in post.net.buffers())
+    with pytest.raises(InputError, match="batches of one of"):
+        method(epochs=1, batch_size=1).fit(net, moons)
+
+
+@both
+def test_each_epoch_sees_what_training_would_end_with(method, moons):
+    seen = {}
+    settings = {"batch_size": 30, "decay": False}
+    net = nets.mlp(2, (8,), 2)
+    last = method(**settings, epochs=3).fit(net, moons, each_epoch=lambda epoch, post: seen.update({epoch: post}))
+    assert list(seen) == [1, 2, 3]
+    for epoch, post in seen.items():
+        expected = method(**settings, epochs=epoch).fit(net, moons)
+        assert torch.equal(post.logits(moons.x_test, seed=0), expected.logits(moons.x_test, seed=0))
+    assert torch.equal(last.logits(moons.x_test), expected.logits(moons.x_test))
+
+
 def test_convolutions_are_trained():
     images = data.from_arrays(
         torch.rand(20, 1, 16, 16), torch.arange(20) % 3, torch.rand(4, 1, 16, 16), torch.zeros(4).long()

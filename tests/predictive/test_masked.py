@@ -161,6 +161,9 @@ def test_nothing_dropped_is_the_network(unit):
     post = masked(unit=unit, p=0.0)
     for name, tensor in post.freeze().weights.items():
         assert torch.equal(tensor, post.loc[name].expand_as(tensor))
+    x, _ = data()
+    assert torch.equal(masked(unit=unit).means().logits(x), post.means().logits(x))
+    torch.testing.assert_close(post.means().logits(x), post.logits(x)[:1], rtol=1e-13, atol=1e-14)
 
 
 def test_a_part_is_converted_alone():
