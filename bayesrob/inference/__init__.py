@@ -1,5 +1,6 @@
 """Ways to a Predictive: one file per method, each a frozen dataclass with `.fit(model_or_net, dataset, seed=0)`."""
 
+from bayesrob.inference.adversarial_training import AdversarialTraining
 from bayesrob.inference.base import Inference
 from bayesrob.inference.dropconnect import DropConnect
 from bayesrob.inference.dropout import MCDropout
@@ -12,7 +13,7 @@ from bayesrob.inference.sgd import SGD
 from bayesrob.inference.svi import SVI
 
 METHODS: dict[str, type[Inference]] = {
-    method.__name__: method for method in (HMC, NUTS, SDR, SGD, SVI, DropConnect, Ensemble, MCDropout)
+    method.__name__: method for method in (HMC, NUTS, SDR, SGD, SVI, AdversarialTraining, DropConnect, Ensemble, MCDropout)
 }
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "SDR",
     "SGD",
     "SVI",
+    "AdversarialTraining",
     "DropConnect",
     "Ensemble",
     "Inference",

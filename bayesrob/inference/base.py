@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -73,7 +73,7 @@ class Inference(abc.ABC):
             predictive, notes, record = self._run(model, likelihood, dataset, seed, **watch)
         predictive.info.update(
             method=type(self).__name__,
-            settings=dataclasses.asdict(self),
+            settings=self.settings(),
             seed=int(seed),
             dataset={"name": dataset.name, "n_train": len(dataset.x_train)},
             prior_scale=model.prior_scale if isinstance(model, BayesianNetwork) else None,
@@ -87,6 +87,10 @@ class Inference(abc.ABC):
         for note in notes:
             warnings.warn(note, ConvergenceWarning, stacklevel=2)
         return predictive
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, as records of a fit hold them; those that are methods or attacks by settings of their own."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @abc.abstractmethod
     def _run(
@@ -149,6 +153,13 @@ class Inference(abc.ABC):
             "input_shape": dataset.shape,
             "out_features": dataset.out_features,
         }
+
+
+def _plain(value: Any) -> Any:
+    described = getattr(value, "settings", None)
+    if callable(described):
+        return described()
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def require_bayesian(method: str, model: nn.Module) -> BayesianNetwork:

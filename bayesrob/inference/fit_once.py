@@ -8,7 +8,9 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -73,11 +75,10 @@ def fit_once(
 
 def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, key: str | None) -> str:
     """SHA-256 of everything that a fit depends on."""
-    # Methods among the settings, an ensemble's base: settings say what their fields are, not whose.
-    parts = [value for value in vars(method).values() if isinstance(value, Inference)]
+    parts = list(_parts(method))
     description = {
-        "method": [word for part in (method, *parts) for word in (type(part).__module__, type(part).__qualname__)],
-        "settings": dataclasses.asdict(method),
+        "method": [word for part in parts for word in (type(part).__module__, type(part).__qualname__)],
+        "settings": method.settings(),
         "seed": rng.derive(seed),
         "model": [(name, type(module).__module__, type(module).__qualname__) for name, module in model.named_modules()],
         "repr": repr(model),
@@ -92,3 +93,12 @@ def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, ke
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _parts(settings: Any) -> Iterator[Any]:
+    """`settings` and the methods and attacks among its fields, theirs too: settings say what fields are, not whose."""
+    yield settings
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value) and hasattr(value, "settings"):
+            yield from _parts(value)

@@ -69,7 +69,8 @@ class Guide(abc.ABC):
     def predictive(self, **common: Any) -> Predictive:
         """Draws from q as it is now; `common` as in `FreshDraws`."""
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """What the Predictive consists of, by the names of its parts and of the parameters: copies of what it is now."""
         loc, log_scale = self.loc.detach().clone(), self.log_scale.detach()  # whatever the optimizer does next
         return {"loc": self.model.unflatten(loc), "scale": self.model.unflatten(log_scale.exp())}
 
@@ -103,7 +104,7 @@ class MeanField(Guide):
         return WithGradient.apply(compute, self.loc, self.log_scale)
 
     def predictive(self, **common: Any) -> GaussianDraws:
-        return GaussianDraws(self.model.net, **self._parts(), **common)
+        return GaussianDraws(self.model.net, **self.parts(), **common)
 
 
 class LowRank(Guide):
@@ -162,8 +163,10 @@ class LowRank(Guide):
         return value + divergence * (self.kl_weight / num_data)
 
     def predictive(self, **common: Any) -> LowRankGaussianDraws:
-        factor = self.model.unflatten(self.factor.detach() * self.unit)
-        return LowRankGaussianDraws(self.model.net, **self._parts(), factor=factor, **common)
+        return LowRankGaussianDraws(self.model.net, **self.parts(), **common)
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        return {**super().parts(), "factor": self.model.unflatten(self.factor.detach() * self.unit)}
 
 
 class Divergence:

@@ -14,8 +14,9 @@ from torch.func import functional_call
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.inference.base import EachEpoch, Inference, require
+from bayesrob.inference.hardening import Hardening, Training, following
 from bayesrob.inference.optimise import minimise, num_epochs
-from bayesrob.inference.sgd import check_batches, check_training, penalised_loss, statistics
+from bayesrob.inference.sgd import check_batches, check_training, penalised, statistics
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
 from bayesrob.predictive import MaskedDraws
@@ -73,6 +74,7 @@ class MaskedTraining(Inference):
         dataset: Dataset,
         seed: int,
         each_epoch: EachEpoch | None = None,
+        harden: Hardening | None = None,
     ) -> tuple[MaskedDraws, list[str], dict[str, Any]]:
         name = type(self).__name__
         bnn = model if isinstance(model, BayesianNetwork) else None
@@ -86,16 +88,19 @@ class MaskedTraining(Inference):
         x, y = dataset.training(like=next(iter(parameters.values())))
         check_batches(net, len(x), self.batch_size)
 
-        def outputs(x_batch: Tensor) -> Tensor:
-            kept = masks.draw(noise).to(x_batch.device)
-            return functional_call(net, masks.apply(parameters, kept), (x_batch,))
+        criterion = penalised(net, bnn, likelihood, len(x))
 
-        def predictive() -> MaskedDraws:
+        def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
+            kept = masks.draw(noise).to(x_batch.device)
+            return criterion(functional_call(net, masks.apply(parameters, kept), (x_batch,)), y_batch)
+
+        def predictive(num_draws: int = self.num_draws) -> MaskedDraws:
             loc = {key: parameter.detach().clone() for key, parameter in parameters.items()}
-            common = {"num_draws": self.num_draws, "seed": seed, **self._common(likelihood, dataset)}
+            common = {"num_draws": num_draws, "seed": seed, **self._common(likelihood, dataset)}
             return MaskedDraws(net, loc, self.p, self.unit, names, **common)
 
-        loss = penalised_loss(net, bnn, likelihood, len(x), outputs)
+        if harden is not None:
+            loss = harden(Training(loss, following(predictive(1), net, lambda: {"loc": parameters})))
         optimizer = torch.optim.Adam(parameters.values(), lr=self.lr, fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
         with rng.global_seed(seed, "sgd", "layers"):  # a layer of the user's own may draw from the global generator
@@ -109,7 +114,7 @@ class MaskedTraining(Inference):
                 self.batch_size,
                 self.decay,
                 rng.generator(seed, "sgd"),
-                name,
+                name if harden is None else harden.method,
                 None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
             )
         return predictive(), run.notes(name), {"losses": run.losses, "steps": run.steps, "masked": list(names)}

@@ -14,6 +14,7 @@ from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
+from bayesrob.inference.hardening import Hardening, Training, following
 from bayesrob.inference.initial_sigma import RULES, initial_sigma
 from bayesrob.inference.optimise import minimise
 from bayesrob.inference.sgd import check_batches, check_training, statistics
@@ -130,6 +131,7 @@ class SDR(Inference):
         dataset: Dataset,
         seed: int,
         each_epoch: EachEpoch | None = None,
+        harden: Hardening | None = None,
     ) -> tuple[Predictive, list[str], dict[str, Any]]:
         rule = self.initial_sigma
         if rule is None:
@@ -151,16 +153,23 @@ class SDR(Inference):
                 each_epoch(epoch, predictive(post))
 
         run = self._decay if self.variance == "decay" else self._learn
-        post, notes, record = run(model, likelihood, dataset, seed, sigma, watch)
+        post, notes, record = run(model, likelihood, dataset, seed, sigma, watch, harden)
         return predictive(post), notes, {**record, "sigma": trace}
 
     def _learn(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, sigma: Weights, watch: EachEpoch
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        sigma: Weights,
+        watch: EachEpoch,
+        harden: Hardening | None,
     ) -> tuple[GaussianDraws, list[str], dict[str, Any]]:
         if self.kl_weight:
             require_bayesian("SDR with a kl_weight", model)
         svi = self.as_svi()
-        post, notes, record = svi._run(model, likelihood, dataset, seed, watch, sigma)
+        post, notes, record = svi._run(model, likelihood, dataset, seed, watch, sigma, harden)
         assert isinstance(post, GaussianDraws)
         return post, [note.replace("SVI", "SDR", 1) for note in notes], record
 
@@ -179,7 +188,14 @@ class SDR(Inference):
         )
 
     def _decay(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, sigma: Weights, watch: EachEpoch
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        sigma: Weights,
+        watch: EachEpoch,
+        harden: Hardening | None,
     ) -> tuple[GaussianDraws, list[str], dict[str, Any]]:
         bnn = model if isinstance(model, BayesianNetwork) else None
         source = model if bnn is None else bnn.net
@@ -189,21 +205,28 @@ class SDR(Inference):
         x, y = dataset.training(like=parameters[0])
         per_epoch = math.ceil(len(x) / self.batch_size)
         check_batches(net, len(x), self.batch_size)
-        noise, step = rng.generator(seed, "sdr", "noise"), 0
+        noise, step, drawn = rng.generator(seed, "sdr", "noise"), 0, False
 
-        def loss(x_batch: Batch, y_batch: Labels) -> Tensor:
-            with torch.no_grad():
+        @torch.no_grad()
+        def draw() -> None:
+            """Once a step, however many losses are taken of it."""
+            nonlocal drawn
+            if not drawn:
                 for parameter, mean, spread in zip(parameters, means, sigmas, strict=True):
                     mean.copy_(parameter)
                     parameter.addcmul_(torch.randn(mean.shape, generator=noise, dtype=torch.float32).to(mean), spread)
+            drawn = True
+
+        def loss(x_batch: Batch, y_batch: Labels) -> Tensor:
+            draw()
             value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
             return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
 
         @torch.no_grad()
         def update_sigma(*_: Any) -> None:
             """Before Adam's step: back from the draw, whose gradients are known, to the means."""
-            nonlocal step
-            step += 1
+            nonlocal step, drawn
+            step, drawn = step + 1, False
             due = step * self.decays_per_epoch // per_epoch > (step - 1) * self.decays_per_epoch // per_epoch
             for parameter, mean, spread in zip(parameters, means, sigmas, strict=True):
                 parameter.copy_(mean)
@@ -216,11 +239,15 @@ class SDR(Inference):
         optimizer = torch.optim.Adam(parameters, lr=self.lr, fused=True)
         optimizer.register_step_pre_hook(update_sigma)
 
-        def predictive() -> GaussianDraws:
+        def predictive(num_draws: int = self.num_draws) -> GaussianDraws:
             loc = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
             scale = {name: tensor.clone() for name, tensor in sigma.items()}
             common = self._common(likelihood, dataset)
-            return GaussianDraws(net, loc, scale, num_draws=self.num_draws, seed=seed, **common)
+            return GaussianDraws(net, loc, scale, num_draws=num_draws, seed=seed, **common)
+
+        if harden is not None:
+            live = following(predictive(1), net, lambda: {"loc": dict(net.named_parameters()), "scale": sigma})
+            loss = harden(Training(loss, live))
 
         with rng.global_seed(seed, "sgd", "layers"):
             run = minimise(
@@ -233,7 +260,7 @@ class SDR(Inference):
                 self.batch_size,
                 False,
                 rng.generator(seed, "sgd"),
-                "SDR",
+                "SDR" if harden is None else harden.method,
                 lambda epoch: watch(epoch, predictive()),
             )
         advice = (

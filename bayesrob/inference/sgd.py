@@ -15,12 +15,13 @@ from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import check_name
 from bayesrob.inference.base import EachEpoch, Inference, require
+from bayesrob.inference.hardening import Hardening, LiveNetwork, Training
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
 from bayesrob.predictive import HeldDraws
 
-__all__ = ["SGD", "check_batches", "check_training", "penalised_loss", "statistics"]
+__all__ = ["SGD", "check_batches", "check_training", "penalised", "statistics"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,7 @@ class SGD(Inference):
         dataset: Dataset,
         seed: int,
         each_epoch: EachEpoch | None = None,
+        harden: Hardening | None = None,
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         bnn = model if isinstance(model, BayesianNetwork) else None
         source = model.net if bnn is not None else model
@@ -72,7 +74,14 @@ class SGD(Inference):
         check_batches(net, len(x), self.batch_size)
         kept = [*parameters, *statistics(net)]
 
-        loss = penalised_loss(net, bnn, likelihood, len(x))
+        criterion = penalised(net, bnn, likelihood, len(x))
+
+        def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
+            return criterion(net(x_batch), y_batch)
+
+        if harden is not None:
+            live = LiveNetwork(net, **self._common(likelihood, dataset))
+            loss = harden(Training(loss, live.now, net, criterion))
         optimizer = self.make_optimizer(parameters)
 
         def predictive() -> HeldDraws:
@@ -91,7 +100,7 @@ class SGD(Inference):
                 self.batch_size,
                 self.decay,
                 rng.generator(seed, "sgd"),
-                "SGD",
+                "SGD" if harden is None else harden.method,
                 None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
             )
         return predictive(), run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
@@ -102,24 +111,16 @@ class SGD(Inference):
         return kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
 
-def penalised_loss(
-    net: nn.Module,
-    bnn: BayesianNetwork | None,
-    likelihood: Likelihood,
-    num_data: int,
-    outputs: Callable[[Tensor], Tensor] | None = None,
+def penalised(
+    net: nn.Module, bnn: BayesianNetwork | None, likelihood: Likelihood, num_data: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Mean negative log likelihood of a batch under `net`, minus log p(w) / num_data where there is a prior.
+    """`criterion(outputs, labels)`: mean negative log likelihood, minus log p(w) / num_data where `net` has a prior."""
 
-    `outputs` are what the likelihood sees of a batch, where it is not the network itself but e.g. the network with masks.
-    """
-    outputs = net if outputs is None else outputs
-
-    def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
-        value = -likelihood.total(outputs(x_batch), y_batch) / len(x_batch)
+    def criterion(outputs: Tensor, y_batch: Tensor) -> Tensor:
+        value = -likelihood.total(outputs, y_batch) / len(y_batch)
         return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / num_data
 
-    return loss
+    return criterion
 
 
 def check_training(epochs: int | None, lr: float, batch_size: int) -> None:

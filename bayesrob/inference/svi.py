@@ -15,6 +15,7 @@ from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
 from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import LowRank, MeanField, Mirrored
+from bayesrob.inference.hardening import Hardening, Training, following
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.inference.sgd import check_batches, check_training, statistics
 from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood
@@ -111,6 +112,7 @@ class SVI(Inference):
         seed: int,
         each_epoch: EachEpoch | None = None,
         scales: Weights | None = None,
+        harden: Hardening | None = None,
     ) -> tuple[Predictive, list[str], dict[str, Any]]:
         """See `Inference`; with `scales`, standard deviations to start from by parameter name, not `initial_scale`'s."""
         if self.kl_weight or self.guide == "low_rank":
@@ -151,9 +153,11 @@ class SVI(Inference):
         optimizer = torch.optim.Adam(guide.parameters, lr=self.lr, betas=(0.9, self.beta_2), fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
 
-        def predictive() -> Predictive:
-            return guide.predictive(num_draws=self.num_draws, seed=seed, **self._common(likelihood, dataset))
+        def predictive(num_draws: int = self.num_draws) -> Predictive:
+            return guide.predictive(num_draws=num_draws, seed=seed, **self._common(likelihood, dataset))
 
+        if harden is not None:
+            loss = harden(Training(loss, following(predictive(1), flat.net, guide.parts)))
         watch = None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive())
         with rng.global_seed(seed, "svi", "layers"):  # a plain network's dropout layers draw from the global generator
             run = minimise(
@@ -166,7 +170,7 @@ class SVI(Inference):
                 self.batch_size,
                 self.decay,
                 rng.generator(seed, "svi"),
-                "SVI",
+                "SVI" if harden is None else harden.method,
                 watch,
             )
         # The loss is -ELBO / N where kl_weight is 1.
