@@ -1,7 +1,9 @@
 """Ways to a Predictive: one file per method, each a frozen dataclass with `.fit(model_or_net, dataset, seed=0)`."""
 
+from bayesrob.inference.adv_bnn import AdvBNN
 from bayesrob.inference.adversarial_training import AdversarialTraining
 from bayesrob.inference.base import Inference
+from bayesrob.inference.defensive_distillation import DefensiveDistillation
 from bayesrob.inference.dropconnect import DropConnect
 from bayesrob.inference.dropout import MCDropout
 from bayesrob.inference.ensemble import Ensemble
@@ -11,9 +13,24 @@ from bayesrob.inference.nuts import NUTS
 from bayesrob.inference.sdr import SDR
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.svi import SVI
+from bayesrob.inference.trades import TRADES
 
 METHODS: dict[str, type[Inference]] = {
-    method.__name__: method for method in (HMC, NUTS, SDR, SGD, SVI, AdversarialTraining, DropConnect, Ensemble, MCDropout)
+    method.__name__: method
+    for method in (
+        HMC,
+        NUTS,
+        SDR,
+        SGD,
+        SVI,
+        TRADES,
+        AdvBNN,
+        AdversarialTraining,
+        DefensiveDistillation,
+        DropConnect,
+        Ensemble,
+        MCDropout,
+    )
 }
 
 __all__ = [
@@ -23,7 +40,10 @@ __all__ = [
     "SDR",
     "SGD",
     "SVI",
+    "TRADES",
+    "AdvBNN",
     "AdversarialTraining",
+    "DefensiveDistillation",
     "DropConnect",
     "Ensemble",
     "Inference",

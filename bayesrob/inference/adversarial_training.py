@@ -6,15 +6,21 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from bayesrob import rng
 from bayesrob.data import Dataset
-from bayesrob.errors import BayesrobError
 from bayesrob.inference.base import EachEpoch, Inference, require
-from bayesrob.inference.hardening import Hardening, Known, LiveNetwork, Loss, Training, alike_in_both_modes
-from bayesrob.inference.hardening import require_ball
+from bayesrob.inference.hardening import (
+    Hardening,
+    Known,
+    LiveNetwork,
+    Loss,
+    Training,
+    alike_in_both_modes,
+    require_ball,
+    unless_diverged,
+)
 from bayesrob.inference.masked_training import MaskedTraining
 from bayesrob.inference.sdr import SDR
 from bayesrob.inference.sgd import SGD
@@ -115,29 +121,23 @@ class Adversary(Hardening):
             seed = rng.derive(self.seed, "adversary", step)
             step += 1
             post = training.live()
+
+            def attacked() -> Tensor:
+                return unless_diverged(post, x, lambda: self.attack(post, x, y, seed=seed))
+
             if combined and isinstance(post, LiveNetwork):
                 leaf = x.detach().clone().requires_grad_()
                 clean = weight * training.loss(leaf, y)
                 clean.backward()  # into the weights' gradients, where the other part's will be added
                 assert leaf.grad is not None
                 post.known = Known(x, y, leaf.grad * (len(x) / weight))  # the loss is a mean over points
-                moved = self.attacked(post, x, y, seed)
+                moved = attacked()
                 combined = post.used
                 return clean.detach() + (1 - weight) * training.loss(moved, y)
-            value = training.loss(self.attacked(post, x, y, seed), y)
+            value = training.loss(attacked(), y)
             return value if weight == 0 else weight * training.loss(x, y) + (1 - weight) * value
 
         return loss
-
-    def attacked(self, post: Predictive, x: Tensor, y: Tensor, seed: int) -> Tensor:
-        """What the attack makes of `x`; `x` itself where training has blown up, which its loss will tell."""
-        try:
-            return self.attack(post, x, y, seed=seed)
-        except BayesrobError:
-            with torch.no_grad():
-                if bool(post(x, 1, 0).isfinite().all()):
-                    raise
-            return x
 
 
 def check_clean_weight(weight: object) -> None:

@@ -10,11 +10,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bayesrob.errors import InputError
+from bayesrob.errors import BayesrobError, InputError
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels, Weights
 
-__all__ = ["Hardening", "Known", "LiveNetwork", "Loss", "Training", "alike_in_both_modes", "following"]
+__all__ = [
+    "Hardening",
+    "Known",
+    "LiveNetwork",
+    "Loss",
+    "Training",
+    "alike_in_both_modes",
+    "check_room",
+    "following",
+    "require_ball",
+    "unless_diverged",
+]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of a mini-batch `x` and its labels, a scalar differentiable in what is trained."""
@@ -75,7 +86,7 @@ class LiveNetwork(HeldDraws):
         self.used = False
         return self
 
-    def input_gradient(self, x: Tensor, y: Tensor, objective: str = "expected_loss", *arguments: Any, **options: Any) -> Any:
+    def input_gradient(self, x: Tensor, y: Tensor, objective: Any = "expected_loss", *arguments: Any, **options: Any) -> Any:
         # Of one draw both objectives are -log p(y | x); other precisions and standard errors are others' business.
         plain = objective in ("expected_loss", "predictive_loss") and options.get("precision", "full") == "full"
         known = self.known if plain and not options.get("standard_error") and len(arguments) <= 2 else None
@@ -121,6 +132,17 @@ _ALIKE = (
 def alike_in_both_modes(net: nn.Module) -> bool:
     """Whether all layers are known to compute the same in training and in evaluation mode."""
     return all(type(module) in _ALIKE for module in net.modules())
+
+
+def unless_diverged(post: Predictive, x: Tensor, attack: Callable[[], Tensor]) -> Tensor:
+    """What `attack` makes of `x`; where it fails because training has diverged `x` itself, whose loss will tell."""
+    try:
+        return attack()
+    except BayesrobError:
+        with torch.no_grad():
+            if bool(post(x, 1, 0).isfinite().all()):
+                raise
+        return x
 
 
 def require_ball(attack: Any, bounds: tuple[float, float] | None = None, size: int = 1) -> None:

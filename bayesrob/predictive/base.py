@@ -145,18 +145,18 @@ class Predictive(nn.Module, abc.ABC):
 
     @overload
     def input_gradient(
-        self, x: Tensor, y: Tensor, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
+        self, x: Tensor, y: Tensor, objective: str | Objective = ..., num_draws: int | None = ..., seed: int | None = ...,
         standard_error: Literal[False] = ..., precision: str = ...,
     ) -> Batch: ...  # fmt: skip
 
     @overload
     def input_gradient(
-        self, x: Tensor, y: Tensor, objective: str = ..., num_draws: int | None = ..., seed: int | None = ...,
+        self, x: Tensor, y: Tensor, objective: str | Objective = ..., num_draws: int | None = ..., seed: int | None = ...,
         *, standard_error: Literal[True], precision: str = ...,
     ) -> tuple[Batch, Batch]: ...  # fmt: skip
 
     def input_gradient(
-        self, x: Tensor, y: Tensor, objective: str = "expected_loss", num_draws: int | None = None,
+        self, x: Tensor, y: Tensor, objective: str | Objective = "expected_loss", num_draws: int | None = None,
         seed: int | None = None, standard_error: bool = False, precision: str = "full",
     ) -> Batch | tuple[Batch, Batch]:  # fmt: skip
         """Gradient of an averaged loss with respect to each input, `[batch, *shape]`: each point's own, no 1/batch.
@@ -164,7 +164,7 @@ class Predictive(nn.Module, abc.ABC):
         Args:
             x: `[batch, *shape]`. y: true labels.
             objective: "expected_loss" (mean over draws of the loss gradient, the default because it is equation 2 of
-                Carbone et al. 2020) or another of `predictive.objectives`.
+                Carbone et al. 2020) or another of `predictive.objectives`, by name or as an object.
             num_draws, seed: as in `logits`.
             standard_error: also return the Monte Carlo standard error of every component, `[batch, *shape]`: is the
                 gradient vanishing, or lost in noise? A gradient within two of them of zero is not known to differ from
