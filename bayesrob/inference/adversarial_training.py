@@ -76,7 +76,7 @@ class AdversarialTraining(Inference):
             isinstance(self.base, SGD | SVI | SDR | MaskedTraining),
             f"base is {self.base!r}.",
             "Batches are attacked while networks are trained on them.",
-            "Give SGD(), SVI(), SDR(), MCDropout() or DropConnect(); for an ensemble Ensemble(base=AdversarialTraining(...)).",
+            "Give SGD(), SVI(), SDR(), MCDropout() or DropConnect(); for ensembles Ensemble(base=AdversarialTraining(...)).",
         )
         check_clean_weight(self.clean_weight)
 

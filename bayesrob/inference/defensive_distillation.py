@@ -26,12 +26,12 @@ ROWS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class DefensiveDistillation(Inference):
-    """Train a teacher, then a student of the same architecture on the teacher's probabilities (Papernot et al. 2016, sec. IV).
+    """Train a teacher, then a student of the same architecture on the teacher's probabilities (Papernot et al. 2016).
 
     Both with softmax(f / T) in the loss: the teacher minimises -log softmax(f(x) / T)_y, the student the cross-entropy with
     softmax(f_teacher(x) / T). Predictions, attacks and saved draws are the student's at temperature 1, where its logits are
-    about T times as large as usual: softmax saturates, and float32 gradients vanish by rounding, not by robustness. Carlini &
-    Wagner 2017 take logits instead of the loss and find adversarial examples as before. A study must attack with
+    about T times as large as usual: softmax saturates, and float32 gradients vanish by rounding, not by robustness. Carlini
+    & Wagner 2017 take logits instead of the loss and find adversarial examples as before. A study must attack with
     objective="margin_per_draw" or "dlr", whose gradients do not.
 
     The student's initial weights and order of the data are those of `base` with the same seed, the teacher's are its own.
@@ -65,7 +65,9 @@ class DefensiveDistillation(Inference):
         )
         check_name("labels", self.labels, ["soft", "hard"])
         good = isinstance(self.base, SGD)
-        require(good, f"base is {self.base!r}.", "Teacher and student are one network each.", "Give SGD() with its settings.")
+        require(
+            good, f"base is {self.base!r}.", "Teacher and student are one network each.", "Give SGD() with its settings."
+        )
 
     def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
         likelihood = super()._check(model, dataset)
@@ -107,7 +109,7 @@ class DefensiveDistillation(Inference):
 
 @dataclasses.dataclass(frozen=True)
 class Softened(Categorical):
-    """-log softmax(outputs / temperature), of classes `[batch]` or averaged over probabilities `[batch, class]`: for training.
+    """-log softmax(outputs / temperature), of classes `[batch]`, or averaged over probabilities `[batch, class]`.
 
     What one point's label says is `total`; scores and predictions stay those of the temperature 1.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -96,9 +96,7 @@ class LiveNetwork(HeldDraws):
         return super().input_gradient(x, y, objective, *arguments, **options)
 
 
-def following(
-    post: Predictive, net: nn.Module, parts: Callable[[], dict[str, dict[str, Tensor] | Weights]]
-) -> Callable[[], Predictive]:
+def following(post: Predictive, net: nn.Module, parts: Callable[[], Mapping[str, Weights]]) -> Callable[[], Predictive]:
     """A function that gives `post` with its parts (tensors by name) as `parts()` says they are now, and `net`'s buffers.
 
     Parts that share their memory with `post` already are not copied.
@@ -146,7 +144,7 @@ def unless_diverged(post: Predictive, x: Tensor, attack: Callable[[], Tensor]) -
 
 
 def require_ball(attack: Any, bounds: tuple[float, float] | None = None, size: int = 1) -> None:
-    """Raise `InputError` unless `attack` is an attack, within a budget of its own, and inputs of `size` numbers have more room.
+    """Raise `InputError` unless `attack` is one within a budget, less than the room that inputs of `size` numbers have.
 
     Args:
         bounds: of the data; None: there is room enough everywhere.

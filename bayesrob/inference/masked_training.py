@@ -14,7 +14,7 @@ from torch.func import functional_call
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.inference.base import EachEpoch, Inference, require
-from bayesrob.inference.hardening import Hardening, Training, following
+from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.inference.sgd import check_batches, check_training, penalised, statistics
 from bayesrob.models import BayesianNetwork, Likelihood
@@ -99,13 +99,14 @@ class MaskedTraining(Inference):
             common = {"num_draws": num_draws, "seed": seed, **self._common(likelihood, dataset)}
             return MaskedDraws(net, loc, self.p, self.unit, names, **common)
 
-        if harden is not None:
-            loss = harden(Training(loss, following(predictive(1), net, lambda: {"loc": parameters})))
+        def hardened(harden: Hardening) -> Loss:
+            return harden(Training(loss, following(predictive(1), net, lambda: {"loc": parameters})))
+
         optimizer = torch.optim.Adam(parameters.values(), lr=self.lr, fused=True)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
         with rng.global_seed(seed, "sgd", "layers"):  # a layer of the user's own may draw from the global generator
             run = minimise(
-                loss,
+                loss if harden is None else hardened(harden),
                 [*parameters.values(), *statistics(net)],
                 optimizer,
                 x,

@@ -14,7 +14,7 @@ from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
-from bayesrob.inference.hardening import Hardening, Training, following
+from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.initial_sigma import RULES, initial_sigma
 from bayesrob.inference.optimise import minimise
 from bayesrob.inference.sgd import check_batches, check_training, statistics
@@ -245,13 +245,13 @@ class SDR(Inference):
             common = self._common(likelihood, dataset)
             return GaussianDraws(net, loc, scale, num_draws=num_draws, seed=seed, **common)
 
-        if harden is not None:
-            live = following(predictive(1), net, lambda: {"loc": dict(net.named_parameters()), "scale": sigma})
-            loss = harden(Training(loss, live))
+        def hardened(harden: Hardening) -> Loss:
+            parts = {"loc": dict(net.named_parameters()), "scale": sigma}
+            return harden(Training(loss, following(predictive(1), net, lambda: parts)))
 
         with rng.global_seed(seed, "sgd", "layers"):
             run = minimise(
-                loss,
+                loss if harden is None else hardened(harden),
                 [*parameters, *statistics(net)],
                 optimizer,
                 x,

@@ -15,7 +15,7 @@ from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import check_name
 from bayesrob.inference.base import EachEpoch, Inference, require
-from bayesrob.inference.hardening import Hardening, LiveNetwork, Training
+from bayesrob.inference.hardening import Hardening, LiveNetwork, Loss, Training
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
@@ -79,9 +79,10 @@ class SGD(Inference):
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             return criterion(net(x_batch), y_batch)
 
-        if harden is not None:
+        def hardened(harden: Hardening) -> Loss:
             live = LiveNetwork(net, **self._common(likelihood, dataset))
-            loss = harden(Training(loss, live.now, net, criterion))
+            return harden(Training(loss, live.now, net, criterion))
+
         optimizer = self.make_optimizer(parameters)
 
         def predictive() -> HeldDraws:
@@ -91,7 +92,7 @@ class SGD(Inference):
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
-                loss,
+                loss if harden is None else hardened(harden),
                 kept,
                 optimizer,
                 x,

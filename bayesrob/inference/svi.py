@@ -15,7 +15,7 @@ from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
 from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import LowRank, MeanField, Mirrored
-from bayesrob.inference.hardening import Hardening, Training, following
+from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.inference.sgd import check_batches, check_training, statistics
 from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood
@@ -156,12 +156,13 @@ class SVI(Inference):
         def predictive(num_draws: int = self.num_draws) -> Predictive:
             return guide.predictive(num_draws=num_draws, seed=seed, **self._common(likelihood, dataset))
 
-        if harden is not None:
-            loss = harden(Training(loss, following(predictive(1), flat.net, guide.parts)))
+        def hardened(harden: Hardening) -> Loss:
+            return harden(Training(loss, following(predictive(1), flat.net, guide.parts)))
+
         watch = None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive())
         with rng.global_seed(seed, "svi", "layers"):  # a plain network's dropout layers draw from the global generator
             run = minimise(
-                loss,
+                loss if harden is None else hardened(harden),
                 [*guide.parameters, *statistics(flat.net)],
                 optimizer,
                 x,

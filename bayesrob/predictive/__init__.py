@@ -9,6 +9,7 @@ from bayesrob.predictive.masked import MaskedDraws
 from bayesrob.predictive.modules import from_modules
 from bayesrob.predictive.objectives import OBJECTIVES
 from bayesrob.predictive.preprocessed import Preprocessed
+from bayesrob.predictive.random_resize import RandomResizePad
 from bayesrob.predictive.votes import majority
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MaskedDraws",
     "Predictive",
     "Preprocessed",
+    "RandomResizePad",
     "from_modules",
     "load",
     "majority",

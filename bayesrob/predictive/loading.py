@@ -16,11 +16,12 @@ from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws
 from bayesrob.predictive.held import HeldDraws
 from bayesrob.predictive.masked import MaskedDraws
+from bayesrob.predictive.random_resize import RandomResizePad
 
 __all__ = ["KINDS", "load"]
 
 KINDS: dict[str, type[Predictive]] = {
-    kind.kind: kind for kind in (HeldDraws, GaussianDraws, LowRankGaussianDraws, MaskedDraws)
+    kind.kind: kind for kind in (HeldDraws, GaussianDraws, LowRankGaussianDraws, MaskedDraws, RandomResizePad)
 }
 
 
@@ -60,8 +61,11 @@ def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predicti
             "Its description is damaged or of another version.",
             "Save again.",
         ) from error
-    saved = getattr(predictive, "weights", None) or getattr(predictive, "loc", {})
-    draws = 1 if kind is HeldDraws else 0
+    behind = predictive
+    while isinstance(behind, RandomResizePad):
+        behind = behind.post
+    saved = getattr(behind, "weights", None) or getattr(behind, "loc", {})
+    draws = 1 if isinstance(behind, HeldDraws) else 0
     shapes = {name: tuple(tensor.shape[draws:]) for name, tensor in saved.items()}
     expected = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
     if any(shapes.get(name) != shape for name, shape in expected.items()):
