@@ -127,5 +127,5 @@ def relabelled(dataset: Dataset, teacher: HeldDraws, temperature: float) -> Data
     """`dataset` with the teacher's probabilities at `temperature` as training labels, `[n, class]`."""
     x = dataset.x_train.to(next(iter(teacher.weights.values())))
     soft = torch.cat([(teacher.logits(x[part])[0] / temperature).softmax(-1) for part in slices(len(x), ROWS)])
-    unused = torch.zeros(len(dataset.y_test), soft.shape[1])
-    return dataclasses.replace(dataset, y_train=soft.float(), y_test=unused, num_classes=None)
+    unused = soft.new_zeros(len(dataset.y_test), soft.shape[1], dtype=torch.float32, device=dataset.y_test.device)
+    return dataclasses.replace(dataset, y_train=soft.float().to(dataset.y_train.device), y_test=unused, num_classes=None)
