@@ -27,8 +27,8 @@ class TRADES(Inference):
     """Minimise E [loss(f(x), y) + beta max_{||x' - x||_inf <= eps} KL(p(. | f(x)) || p(. | f(x')))] (Zhang et al. 2019).
 
     Their equation 5. The inner maximum is approached from x + 0.001 * noise, normal, by steps along the sign of the
-    divergence's gradient, each projected to ball and bounds; x' sees no label. There the network is in evaluation mode, as in
-    Zhang et al.'s code; the loss is in training mode at x and at x', which both count in batch statistics, and
+    divergence's gradient, each projected to ball and bounds; x' sees no label. There the network is in evaluation mode, as
+    in Zhang et al.'s code; the loss is in training mode at x and at x', which both count in batch statistics, and
     differentiates both sides of the divergence. In regression, where p is N(f, sigma^2), that is
     ||f(x) - f(x')||^2 / (2 sigma^2).
 

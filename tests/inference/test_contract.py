@@ -47,9 +47,9 @@ NUM_DRAWS = {
     "TRADES": 1,
 }
 GOOD = {
-    "AdvBNN": {"attack": FGSM(eps=0.02), "epochs": 40, "initial_scale": 0.05},
-    "AdversarialTraining": {"attack": FGSM(eps=0.02), "base": SGD(epochs=40, lr=0.01)},
-    "DefensiveDistillation": {"temperature": 2, "base": SGD(epochs=60, lr=0.01)},
+    "AdvBNN": {"attack": FGSM(eps=0.02), "epochs": 100, "initial_scale": 0.05},
+    "AdversarialTraining": {"attack": FGSM(eps=0.02), "base": SGD(epochs=60, lr=0.03)},
+    "DefensiveDistillation": {"temperature": 2, "base": SGD(epochs=100, lr=0.03)},
     "DropConnect": {"lr": 0.01},
     "Ensemble": {"size": 2},
     "HMC": {"num_samples": 40, "warmup": 60, "num_steps": 10, "num_chains": 1, "step_jitter": 0.3},
@@ -58,7 +58,7 @@ GOOD = {
     "SDR": {"epochs": 200},
     "SGD": {},
     "SVI": {},
-    "TRADES": {"eps": 0.02, "steps": 3, "base": SGD(epochs=40, lr=0.01)},
+    "TRADES": {"beta": 1, "eps": 0.02, "steps": 2, "base": SGD(epochs=60, lr=0.03)},
 }
 CLASSES_ONLY = {"DefensiveDistillation"}
 
