@@ -16,7 +16,7 @@ from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
 from bayesrob.inference.initial_sigma import RULES, initial_sigma
 from bayesrob.inference.optimise import minimise
-from bayesrob.inference.sgd import check_batches, check_training, statistics
+from bayesrob.inference.sgd import check_batches, check_training, penalised_loss, statistics
 from bayesrob.inference.svi import SVI
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
@@ -189,6 +189,7 @@ class SDR(Inference):
         x, y = dataset.training(like=parameters[0])
         per_epoch = math.ceil(len(x) / self.batch_size)
         check_batches(net, len(x), self.batch_size)
+        at_draw = penalised_loss(net, bnn, likelihood, len(x))
         noise, step = rng.generator(seed, "sdr", "noise"), 0
 
         def loss(x_batch: Batch, y_batch: Labels) -> Tensor:
@@ -196,8 +197,7 @@ class SDR(Inference):
                 for parameter, mean, spread in zip(parameters, means, sigmas, strict=True):
                     mean.copy_(parameter)
                     parameter.addcmul_(torch.randn(mean.shape, generator=noise, dtype=torch.float32).to(mean), spread)
-            value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
-            return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
+            return at_draw(x_batch, y_batch)
 
         @torch.no_grad()
         def update_sigma(*_: Any) -> None:
