@@ -5,6 +5,7 @@ They are the ones behind the checks of bad input. In front of them, a wrong type
 
 import jaxtyping
 import pytest
+import torch
 
 SHAPED = [
     "bayesrob.attacks.geometry",
@@ -30,6 +31,12 @@ SHAPED = [
 ]
 
 jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With a process for each core, threads would only wait for each other."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -17,7 +17,7 @@ from bayesrob.inference.base import EachEpoch, Inference, require, require_bayes
 from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.initial_sigma import RULES, initial_sigma
 from bayesrob.inference.optimise import minimise
-from bayesrob.inference.sgd import check_batches, check_training, statistics
+from bayesrob.inference.sgd import check_batches, check_training, penalised, statistics
 from bayesrob.inference.svi import SVI
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import initialise
@@ -205,6 +205,7 @@ class SDR(Inference):
         x, y = dataset.training(like=parameters[0])
         per_epoch = math.ceil(len(x) / self.batch_size)
         check_batches(net, len(x), self.batch_size)
+        criterion = penalised(net, bnn, likelihood, len(x))
         noise, step, drawn = rng.generator(seed, "sdr", "noise"), 0, False
 
         @torch.no_grad()
@@ -219,8 +220,7 @@ class SDR(Inference):
 
         def loss(x_batch: Batch, y_batch: Labels) -> Tensor:
             draw()
-            value = -likelihood.total(net(x_batch), y_batch) / len(x_batch)
-            return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / len(x)
+            return criterion(net(x_batch), y_batch)
 
         @torch.no_grad()
         def update_sigma(*_: Any) -> None:

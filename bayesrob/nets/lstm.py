@@ -73,7 +73,19 @@ class LSTM(nn.Module):
         return x.is_cuda and not self.training
 
     def sequences(self, x: Tensor) -> Tensor:
-        """Images `[*batch, channel, height, width]` as sequences `[*batch, time, feature]`."""
+        """Images `[*batch, channel, height, width]` as sequences `[*batch, time, feature]`.
+
+        Raises:
+            InputError: no images, or such as make steps of another number of features.
+        """
+        features = self.lstm.input_size
+        made = 0 if x.ndim < 4 else x.shape[-3] * (1 if self.reads == "pixels" else x.shape[-1])
+        if made != features:
+            raise InputError(
+                f"The LSTM got inputs of shape {tuple(x.shape)}.",
+                f"It reads {self.reads} of images [batch, channel, height, width], {features} values a step.",
+                "Pass images of the size that it was built for.",
+            )
         return x.flatten(-2).mT if self.reads == "pixels" else x.movedim(-3, -2).flatten(-2)
 
     def draws_forward(self, weights: Weights, x: Tensor, per_draw: bool = False) -> Tensor:

@@ -38,6 +38,13 @@ def small_cnn() -> nn.Module:
     )
 
 
+each_network = pytest.mark.parametrize(
+    "net",
+    [mlp(), small_cnn(), nets.lstm((1, 8, 8), 5, 10, reads="rows"), BayesianNetwork(mlp())],
+    ids=["mlp", "batch norm", "lstm", "prior"],
+)
+
+
 def bits(post) -> torch.Tensor:
     return torch.cat([tensor.flatten() for name, tensor in sorted(post.contents()[0].items()) if "buffers" not in name])
 
@@ -132,7 +139,7 @@ def test_sigma_decays_as_often_as_asked_in_every_epoch_or_once_a_batch(batches, 
 # ---- what it is a case of
 
 
-@pytest.mark.parametrize("net", [mlp(), small_cnn(), BayesianNetwork(mlp())], ids=["mlp", "batch norm", "prior"])
+@each_network
 def test_without_noise_it_is_adam_bit_for_bit(net):
     dataset = digits()
     sdr = SDR(beta=0.0, initial_sigma=0.0, epochs=3, batch_size=16, lr=0.003).fit(net, dataset, seed=2)
@@ -141,7 +148,7 @@ def test_without_noise_it_is_adam_bit_for_bit(net):
     assert torch.equal(sdr(dataset.x_test), sgd(dataset.x_test))
 
 
-@pytest.mark.parametrize("net", [mlp(), small_cnn(), BayesianNetwork(mlp())], ids=["mlp", "batch norm", "prior"])
+@each_network
 def test_learnable_is_svi_without_divergence(net):
     dataset = digits()
     inner = net.net if isinstance(net, BayesianNetwork) else net

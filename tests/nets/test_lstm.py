@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import bayesrob
-from bayesrob import nets
+from bayesrob import data, nets
 from bayesrob.errors import InputError, UnknownNameError
+from bayesrob.inference import SGD
 from bayesrob.predictive import GaussianDraws, HeldDraws
 from tests.nets.helpers import loop, random_inputs, random_weights
 from tests.predictive.helpers import defined_gradient
@@ -233,3 +234,15 @@ def test_half_precision():
     x, y = random_inputs(4, *SHAPE, dtype=torch.float32), torch.tensor([0, 2, 1, 1])
     exact, rounded = post.input_gradient(x, y), post.input_gradient(x, y, precision="bf16")
     assert (rounded - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("shape", [(5, 24), (2, 3, 4), (5, 1, 3, 4), (24,)])
+def test_what_is_no_image_is_refused(shape):
+    with pytest.raises(InputError, match="reads pixels of images"):
+        nets.lstm(SHAPE, 5, 3)(torch.zeros(shape))
+
+
+def test_rows_of_another_width_are_refused_by_a_fit_before_any_work():
+    ds = data.from_arrays(torch.zeros(4, 2, 3, 5), torch.tensor([0, 1, 0, 1]), torch.zeros(2, 2, 3, 5), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="6 values a step"):
+        SGD(epochs=1).fit(nets.lstm(SHAPE, 5, 2, reads="rows"), ds)
