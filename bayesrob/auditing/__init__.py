@@ -3,6 +3,6 @@
 from bayesrob.auditing.audit import audit
 from bayesrob.auditing.levels import LEVELS, Level, well_configured
 from bayesrob.auditing.registry import CHECKS, Check, Finding
-from bayesrob.auditing.summary import summary
+from bayesrob.auditing.summary import summary, verdicts
 
-__all__ = ["CHECKS", "LEVELS", "Check", "Finding", "Level", "audit", "summary", "well_configured"]
+__all__ = ["CHECKS", "LEVELS", "Check", "Finding", "Level", "audit", "summary", "verdicts", "well_configured"]

@@ -44,7 +44,7 @@ def audit(
 ) -> xr.DataTree:
     """Would this robustness number survive scrutiny? Sixteen checks of an attack's figure and of the posterior behind it.
 
-    The audited figure is the accuracy of `post` on what `attack` makes of `x`, over all points; beside it stands the strongest
+    The audited figure is the accuracy of `post` on what `attack` makes of `x`, of all points; beside it stands the strongest
     that any run of the audit found, point by point. Predictives drawn fresh are scored on draws that no attack saw.
 
     Args:
