@@ -10,10 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("analysis", "attacks", "data", "errors", "evaluation", "inference", "models", "nets", "numerics", "plots")
+_ROOMS = (
+    "analysis",
+    "attacks",
+    "auditing",
+    "data",
+    "errors",
+    "evaluation",
+    "inference",
+    "models",
+    "nets",
+    "numerics",
+    "plots",
+)
 _ROOMS += ("predictive", "report", "rng", "types", "weights")
 _NAMES = {
     "Dataset": "bayesrob.data",
+    "audit": "bayesrob.auditing",
     "evaluate": "bayesrob.evaluation",
     "load": "bayesrob.predictive",
     "to_datatree": "bayesrob.evaluation",
@@ -25,6 +38,7 @@ if TYPE_CHECKING:
     from bayesrob import (
         analysis,
         attacks,
+        auditing,
         data,
         errors,
         evaluation,
@@ -39,6 +53,7 @@ if TYPE_CHECKING:
         types,
         weights,
     )
+    from bayesrob.auditing import audit
     from bayesrob.data import Dataset
     from bayesrob.evaluation import evaluate, to_datatree
     from bayesrob.predictive import load

@@ -1,4 +1,4 @@
-"""Command line: list attacks and studies, run a study, render its report."""
+"""Command line: list attacks and studies, run a study, render its report, audit a posterior."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import cyclopts
 
@@ -99,6 +99,61 @@ def report(folder: Path) -> None:
     from bayesrob.report import render
 
     print(render(folder))
+
+
+@app.command
+def audit(
+    path: Path,
+    *,
+    data: str,
+    eps: float = 0.1,
+    attack: str | None = None,
+    norm: Literal["l_inf", "l_2"] = "l_inf",
+    num_points: int = 100,
+    level: Literal["quick", "default", "full"] = "default",
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Would this posterior's robustness survive scrutiny? Sixteen checks, DIR/audit.html and DIR/audit.nc.
+
+    Parameters
+    ----------
+    path
+        A folder that `post.save(path)` wrote.
+    data
+        The data set whose test points are attacked: mnist, digits, ...
+    eps
+        Radius of the ball.
+    attack
+        The attack whose figure is audited, as `bayesrob attacks` lists it, at its defaults in that ball; none: PGD as the
+        audit would have it.
+    norm
+        Of the ball.
+    num_points
+        How many test points, a subset drawn from the seed.
+    level
+        What it may cost: a minute, ten, or as long as it takes.
+    seed
+        Fixes every random choice.
+    out
+        Folder of the page and the tree, and of the runs, where an audit that was killed finds them again; default: PATH's
+        name with "-audit".
+    """
+    import bayesrob as br
+    from bayesrob.evaluation.points import check_count, chosen_points
+
+    check_count("num_points", num_points)
+    post = br.load(path)
+    chosen: Any = {"eps": eps, "norm": norm}
+    audited = None if attack is None else br.attacks.ATTACKS[check_name("attack", attack, br.attacks.ATTACKS)](**chosen)
+    _, x, y = chosen_points(br.data.load(data), num_points, seed)
+    folder = path.with_name(f"{path.name}-audit") if out is None else out
+    tree = br.audit(post, x, y, eps, seed, level, audited, norm, folder=folder / "runs")
+    partial = folder / ".audit.nc.partial"
+    tree.to_netcdf(partial, engine="h5netcdf")
+    partial.replace(folder / "audit.nc")
+    print(br.auditing.summary(tree))
+    print(br.report.render_audit(tree, folder / "audit.html"))
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "InputError",
     "MissingDataError",
     "ModelWarning",
+    "SuspiciousOutputs",
     "UnknownNameError",
     "check_name",
 ]
@@ -49,6 +50,10 @@ class ConvergenceWarning(UserWarning):
 
 class ModelWarning(UserWarning):
     """A network that can be used but probably does not put out what is expected of it."""
+
+
+class SuspiciousOutputs(ModelWarning):
+    """Outputs that look like probabilities where logits belong: softmaxed twice, their gradients die."""
 
 
 def check_name(kind: str, name: object, known: Iterable[str]) -> str:

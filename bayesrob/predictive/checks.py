@@ -10,7 +10,15 @@ from torch import Tensor
 from bayesrob.errors import InputError
 from bayesrob.types import Batch, Bounds
 
-__all__ = ["check_lengths", "check_num_draws", "check_values", "checked_inputs"]
+__all__ = ["are_probabilities", "check_lengths", "check_num_draws", "check_values", "checked_inputs"]
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Whether all of `[batch, class]` lie in [0, 1] and sum to one (1e-3, for those who compute in half precision)."""
+    if len(outputs) == 0 or outputs.shape[-1] < 2:
+        return False
+    inside = (outputs >= 0) & (outputs <= 1 + 1e-3)
+    return bool(inside.all()) and bool(((outputs.sum(-1) - 1).abs() <= 1e-3).all())
 
 
 def checked_inputs(x: Tensor, input_shape: tuple[int, ...] | None, dtype: torch.dtype | None) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayesrob.errors import CheckpointError, InputError, ModelWarning
+from bayesrob import rng
+from bayesrob.errors import CheckpointError, InputError, ModelWarning, SuspiciousOutputs
 from bayesrob.nets import sequence
 from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
-from bayesrob.predictive.checks import check_num_draws
+from bayesrob.predictive.checks import are_probabilities, check_num_draws
 from bayesrob.predictive.gradients import Pullback, autograd_vjp
 from bayesrob.predictive.held import HeldDraws
 from bayesrob.types import Bounds
@@ -44,14 +46,16 @@ def from_modules(
         InputError: no module, or something that is not one.
 
     Warns:
-        ModelWarning: a last layer that is a (log-)softmax, or a module in training mode (it was switched).
+        SuspiciousOutputs: a last layer that is a (log-)softmax, or (where `input_shape` says what an input is) outputs that
+            are probabilities. `br.audit` looks again, at real inputs.
+        ModelWarning: a module in training mode (it was switched).
     """
     modules = [modules] if isinstance(modules, nn.Module) else list(modules)
     if not modules or not all(isinstance(module, nn.Module) for module in modules):
         kinds = [type(module).__name__ for module in modules]
         raise InputError(f"from_modules got {kinds}.", "It wraps networks.", "Pass a list of one torch module or more.")
     for module in modules:
-        _warn(module)
+        _warn(module, bounds, input_shape)
     info = {"method": "modules", "num_modules": len(modules)}
     common: dict[str, Any] = {"bounds": bounds, "input_shape": input_shape, "out_features": num_classes, "info": info}
     if _alike(modules):
@@ -63,12 +67,14 @@ def from_modules(
     return ModuleDraws(modules, **common)
 
 
-def _warn(module: nn.Module) -> None:
-    if any(True for _ in module.children()) and isinstance(list(module.modules())[-1], nn.Softmax | nn.LogSoftmax):
+def _warn(module: nn.Module, bounds: Bounds | None, input_shape: tuple[int, ...] | None) -> None:
+    softmax = any(True for _ in module.children()) and isinstance(list(module.modules())[-1], nn.Softmax | nn.LogSoftmax)
+    if softmax or _puts_out_probabilities(module, bounds, input_shape):
+        reason = "The last layer is a softmax." if softmax else "The outputs lie in [0, 1] and sum to one."
         warnings.warn(
-            "The last layer is a softmax. Logits are expected, and softmax is applied to them: twice softmaxed, gradients "
-            "die and robustness is overstated. Remove the layer.",
-            ModelWarning,
+            f"{reason} Logits are expected, and softmax is applied to them: twice softmaxed, gradients die and robustness "
+            "is overstated. Remove the network's own.",
+            SuspiciousOutputs,
             stacklevel=3,
         )
     if module.training:
@@ -77,6 +83,21 @@ def _warn(module: nn.Module) -> None:
             ModelWarning,
             stacklevel=3,
         )
+
+
+def _puts_out_probabilities(module: nn.Module, bounds: Bounds | None, input_shape: tuple[int, ...] | None) -> bool:
+    """Of two probes, between the bounds if there are any; nothing is known without an input's shape."""
+    if input_shape is None:
+        return False
+    lo, hi = (-1.0, 1.0) if bounds is None else bounds
+    parameter = next(module.parameters(), torch.empty(0))
+    probes = torch.linspace(lo, hi, 2 * math.prod(input_shape)).view(2, *input_shape).to(parameter)
+    try:
+        with torch.no_grad(), rng.global_seed(0, "from_modules"):
+            outputs = copy.deepcopy(module).eval()(probes)
+    except Exception:  # what a network does not take is said where it is used, with real inputs
+        return False
+    return isinstance(outputs, Tensor) and outputs.ndim == 2 and are_probabilities(outputs)
 
 
 def _alike(modules: Sequence[nn.Module]) -> bool:

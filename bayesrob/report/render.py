@@ -18,7 +18,7 @@ from bayesrob.analysis.diagnostics import MIN_BFMI
 from bayesrob.errors import CheckpointError
 from bayesrob.evaluation.results import read_manifest
 
-__all__ = ["render"]
+__all__ = ["environment", "render"]
 
 
 def render(folder: str | os.PathLike[str]) -> Path:
@@ -37,19 +37,28 @@ def render(folder: str | os.PathLike[str]) -> Path:
         raise CheckpointError(
             f"{folder} lacks {', '.join(missing)}.", "The manifest names them.", "Run the study again, or restore the files."
         )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bayesrob.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.tests["interval"] = re.compile(r"[-+.\w]+ \[[^][]*\]").fullmatch  # "0.95 [0.93, 0.97]"
-    page = environment.get_template("template.html").render(
-        manifest=manifest,
-        tables={name: _table(folder, entry) for name, entry in manifest["tables"].items()},
-        figures={name: _figure(folder, entry) for name, entry in manifest["figures"].items()},
-        trees={name: _tree(folder, entry) for name, entry in manifest["trees"].items()},
+    page = (
+        environment()
+        .get_template("template.html")
+        .render(
+            manifest=manifest,
+            tables={name: _table(folder, entry) for name, entry in manifest["tables"].items()},
+            figures={name: _figure(folder, entry) for name, entry in manifest["figures"].items()},
+            trees={name: _tree(folder, entry) for name, entry in manifest["trees"].items()},
+        )
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def environment() -> jinja2.Environment:
+    """Where the templates are, with everything in them escaped."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("bayesrob.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    found.tests["interval"] = re.compile(r"[-+.\w]+ \[[^][]*\]").fullmatch  # "0.95 [0.93, 0.97]"
+    return found
 
 
 def _table(folder: Path, entry: dict[str, str]) -> dict[str, Any]:

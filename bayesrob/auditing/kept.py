@@ -1,0 +1,74 @@
+"""Runs of an audit on disk, so that one that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from bayesrob.errors import CheckpointError
+from bayesrob.predictive import Predictive
+
+__all__ = ["Kept", "fingerprint"]
+
+FORMAT = 1
+"""Raised when runs that have the same settings would give something else."""
+
+
+class Kept:
+    """Tensors by what they depend on; without a folder, nothing is kept.
+
+    Args:
+        folder: made if it is not there. One file `NAME-KEY.safetensors` for each run.
+        basis: what every run of this audit depends on.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, basis: str):
+        self.folder = None if folder is None else Path(folder)
+        self.basis = basis
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, name: str, depends: Any, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What was computed under `name` from the same `depends` (JSON values), or `compute()`, which is then kept."""
+        if self.folder is None:
+            return compute()
+        key = hashlib.sha256(json.dumps([FORMAT, self.basis, name, depends], sort_keys=True, default=str).encode())
+        path = self.folder / f"{name.replace('/', '_')}-{key.hexdigest()[:16]}.safetensors"
+        if path.exists():
+            try:
+                return load(path.read_bytes())
+            except SafetensorError:
+                path.unlink()  # damaged: it is computed again
+        found = {label: tensor.cpu().contiguous() for label, tensor in compute().items()}
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_bytes(save(found))
+        partial.replace(path)
+        return found
+
+
+def fingerprint(post: Predictive, *tensors: Tensor) -> str:
+    """SHA-256 of a predictive and of tensors, the first of which are inputs.
+
+    Of code that is not ours (wrapped modules, functions in front) nobody can see what it does: there, what it predicts for
+    these inputs stands for it.
+    """
+    try:
+        held, values = post.contents()
+    except CheckpointError:
+        with torch.no_grad():
+            held, values = {**post.state_dict(), "predicted": post(tensors[0], None, 0)}, {}
+    words = [post.kind, repr(post), post.num_draws, post.bounds, post.likelihood.spec(), post.info, values]
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode())
+    for name, tensor in [*sorted(held.items()), *((str(i), tensor) for i, tensor in enumerate(tensors))]:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

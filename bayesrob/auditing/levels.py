@@ -1,0 +1,129 @@
+"""How much an audit spends, the attack that it trusts, and variations of anybody's attack."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from bayesrob.attacks import PGD, Attack, AutoAttack, Confident, Criterion, Misclassified, Transfer
+from bayesrob.predictive import Predictive
+
+__all__ = [
+    "LEVELS", "REFERENCE", "Level", "changed", "criterion", "draws_seen", "harder", "members", "objectives_of",
+    "well_configured", "with_radius",
+]  # fmt: skip
+
+REFERENCE = ("margin_per_draw", "predictive_loss", "margin")
+"""Objectives of the default attack. Draws that are sure of themselves are found by the first, others by any
+(docs/attack_gauntlet.md: on no posterior there did the rest break what these three left)."""
+
+SURE = 0.75
+"""Probability of a wrong class at which points leave an attack on random draws: those that barely fool one set of 50 draws
+may not fool the next (a standard error is 0.07 at most)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """What the runs of an audit may cost.
+
+    Args:
+        steps: of every PGD; 40 and 2.5 eps / 40 a step changed no image on the digits against 100.
+        queries: of each attack without gradients, for each image that the attacks by gradients left.
+        samples: of random search, likewise.
+        images: at most so many of those images, a random subset; None: all.
+        radii: multiples of eps at which accuracy is measured too.
+        draws: numbers of draws that the attack sees at a look, beside its own.
+        repeats: gradients of the same points that are compared.
+    """
+
+    steps: int
+    queries: int
+    samples: int
+    images: int | None
+    radii: tuple[float, ...]
+    draws: tuple[int, ...]
+    repeats: int
+
+
+LEVELS = {
+    "quick": Level(15, 100, 50, 10, (0.5, 2.0), (1, 20), 3),
+    "default": Level(40, 2000, 1000, 50, (0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 4),
+    "full": Level(100, 5000, 10000, None, (0.125, 0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 8),
+}
+
+
+def well_configured(eps: float, norm: str = "l_inf", steps: int = 40, random: bool = False) -> AutoAttack:
+    """The attack of an audit that was not given one: PGD on three objectives in turn, each on what is left.
+
+    `steps` steps (step size and random start as `PGD` has them) on `margin_per_draw`, `predictive_loss` and `margin`, one
+    start each: another objective helps where another start does, and where another start does not. Points leave as soon as
+    they are misclassified.
+
+    Args:
+        random: whether predictions change from look to look; points then leave when a wrong class has probability 0.75.
+    """
+    common: dict[str, Any] = {"eps": eps, "norm": norm, "criterion": criterion(random)}
+    attacks = tuple(PGD(objective=name, steps=steps, stop_when_broken=True, **common) for name in REFERENCE)
+    return AutoAttack(attacks=attacks, **common)
+
+
+def criterion(random: bool) -> Criterion:
+    """When a point leaves an attack of ours."""
+    return Confident(SURE) if random else Misclassified()
+
+
+# ---- variations of anybody's attack -------------------------------------------------------------------------------------
+
+
+def members(attack: Attack) -> list[Attack]:
+    """The attacks that it runs on the predictive itself: its own, or those of an ensemble."""
+    return attack.members if isinstance(attack, AutoAttack) else [attack]
+
+
+def objectives_of(attack: Attack) -> list[str]:
+    """What it climbs by gradients; nothing for attacks that take none."""
+    found = [getattr(one, "objective", None) for one in members(attack) if one.sees == "gradients"]
+    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+
+
+def draws_seen(attack: Attack, post: Predictive) -> int:
+    """Draws of `post` that the attack averages at each look, the fewest of an ensemble's members; 0: it never looks."""
+    if attack.sees == "nothing":
+        return 0
+    return min(one.num_draws or post.num_draws for one in members(attack))
+
+
+def changed(attack: Attack, **settings: Any) -> Attack:
+    """The attack with other settings, where it has such; of an ensemble its members, of a transfer the surrogate's."""
+    known = {field.name for field in dataclasses.fields(attack)}
+    new: dict[str, Any] = {name: value for name, value in settings.items() if name in known}
+    if isinstance(attack, AutoAttack) and attack.attacks is not None:
+        new["attacks"] = tuple(changed(one, **settings) for one in attack.attacks)
+    if isinstance(attack, Transfer):
+        new["attack"] = changed(attack.attack, **settings)
+    return dataclasses.replace(attack, **new)
+
+
+def with_radius(attack: Attack, eps: float) -> Attack | None:
+    """The same attack in another ball, a fixed step in proportion; None if it has no radius."""
+    if isinstance(attack, Transfer):
+        inner = with_radius(attack.attack, eps)
+        return None if inner is None else dataclasses.replace(attack, attack=inner)
+    old, step = getattr(attack, "eps", None), getattr(attack, "step_size", None)
+    if attack.minimal or not old:
+        return None
+    new: dict[str, Any] = {"eps": eps}
+    if step is not None:
+        new["step_size"] = step * eps / old
+    if isinstance(attack, AutoAttack) and attack.attacks is not None:
+        # Members that look for the smallest perturbation have no radius, and stay what they are.
+        new["attacks"] = tuple(with_radius(one, eps) or one for one in attack.attacks)
+    return dataclasses.replace(attack, **new)
+
+
+def harder(attack: Attack) -> Attack | None:
+    """Twice the steps and twice the restarts; None if it has neither."""
+    if isinstance(attack, AutoAttack) and attack.attacks is not None:
+        return dataclasses.replace(attack, attacks=tuple(harder(one) or one for one in attack.attacks))
+    new = {name: 2 * value for name in ("steps", "restarts") if isinstance(value := getattr(attack, name, None), int)}
+    return dataclasses.replace(attack, **new) if "steps" in new else None

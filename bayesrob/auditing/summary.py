@@ -1,0 +1,52 @@
+"""An audit as lines of text."""
+
+from __future__ import annotations
+
+import textwrap
+
+import xarray as xr
+
+__all__ = ["summary", "verdicts"]
+
+MARKS = {"passed": "ok", "failed": "FAIL", "not_applicable": "n/a", "error": "ERROR"}
+
+
+def verdicts(tree: xr.DataTree) -> list[tuple[bool, str]]:
+    """The two verdicts in words, and whether each is believed."""
+    found = tree["checks"].to_dataset()
+    lines = []
+    for about, what in (("attack", "The attack's figure"), ("posterior", "The posterior")):
+        mine = found.isel(check=found["about"].values == about)
+        failed = mine["check"].values[~mine["passed"].values].tolist()
+        text = f"{what} is believed." if not failed else f"{what} is doubtful because of {', '.join(failed)}."
+        lines.append((not failed, text))
+    return lines
+
+
+def summary(tree: xr.DataTree, width: int = 110) -> str:
+    """The figures, the two verdicts, and a row for each check, as a terminal shows them.
+
+    Args:
+        tree: of `audit`. width: of a line, in characters.
+    """
+    figures, found = tree["figures"].to_dataset(), tree["checks"].to_dataset()
+    words = {"accuracy": "accuracy", "robust_accuracy": "robust accuracy", "strongest_accuracy": "strongest attack found"}
+    lines = [
+        "   ".join(
+            f"{text} {float(figures[name]):.3f} [{low:.3f}, {high:.3f}]"
+            for name, text in words.items()
+            for low, high in [figures[f"{name}_interval"].values.tolist()]
+        ),
+        *(text for _, text in verdicts(tree)),
+        "",
+    ]
+    for name in found["check"].values.tolist():
+        row = found.sel(check=name)
+        head = f"{int(row['number']):2} {name:16} {MARKS[row['status'].item()]:5} "
+        head += f"{_number(row['value'])} {_number(row['threshold'])}  "
+        lines.append(textwrap.fill(row["reason"].item(), width, initial_indent=head, subsequent_indent=" " * len(head)))
+    return "\n".join(lines)
+
+
+def _number(value: xr.DataArray) -> str:
+    return f"{float(value):8.3g}" if value.notnull() else " " * 8

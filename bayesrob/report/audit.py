@@ -1,0 +1,61 @@
+"""One self-contained page from an audit: two verdicts, the figure, and why each check passed or failed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import xarray as xr
+
+from bayesrob.auditing import verdicts
+from bayesrob.report.render import environment
+
+__all__ = ["render_audit"]
+
+FIGURES = {
+    "accuracy": "the points as they are",
+    "robust_accuracy": "the audited attack",
+    "strongest_accuracy": "the strongest attack found",
+}
+MARKS = {"passed": "good", "not_applicable": "none"}
+
+
+def render_audit(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
+    """Write the page of an audit, as `br.audit` returns it, to the file `path`, and return that.
+
+    The page holds everything itself (no script, no network), so it can be sent by mail.
+    """
+    figures, runs = tree["figures"].to_dataset(), tree["runs"].to_dataset()
+    records = {name: json.loads(value) for name, value in tree.attrs.items()}
+    records["predictive"].pop("losses", None)
+    page = (
+        environment()
+        .get_template("audit.html")
+        .render(
+            title=f"{records['attack']['attack']} on {records['predictive'].get('method', 'a predictive')}",
+            settings=records["audit"],
+            verdicts=verdicts(tree),
+            figures=[
+                (what, float(figures[name]), *figures[f"{name}_interval"].values.tolist()) for name, what in FIGURES.items()
+            ],
+            checks=_checks(tree["checks"].to_dataset()),
+            runs=list(
+                zip(*(runs[name].values.tolist() for name in ("run", "accuracy", "num_points", "seconds")), strict=True)
+            ),
+            seconds=float(runs["seconds"].sum()),
+            records={name: json.dumps(record, indent=1) for name, record in records.items()},
+        )
+    )
+    path = Path(path)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _checks(found: xr.Dataset) -> list[dict[str, object]]:
+    rows = []
+    for name in found["check"].values.tolist():
+        row = {key: values.item() for key, values in found.sel(check=name).data_vars.items()}
+        numbers = {key: "" if row[key] != row[key] else f"{row[key]:.3g}" for key in ("value", "threshold")}
+        rows.append({"check": name, **row, **numbers, "mark": MARKS.get(row["status"], "bad")})
+    return rows
