@@ -89,6 +89,8 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
             results.note(note)
             print(note, flush=True)
     results.note(LSTM)
+    if "LSTM" not in tasks:
+        results.note(ROWS)
     for name in ("table_1", "seconds"):
         show(out / f"{name}.csv")
     print(f"report: {render(results.finish())}")
@@ -102,6 +104,10 @@ FIGURE = "Accuracy on the test points after every epoch; mean over seeds, band f
 LSTM = (
     "The report's table has an accuracy for the LSTM's learnable variance and its ensemble; its text says that they were "
     "not run."
+)
+ROWS = (
+    "At this scale the LSTM reads rows. Pixel by pixel (784 steps) vanilla and decay were at 0.117 of 1,000 test images after "
+    "3 epochs of 4,000: not above 0.5, so nothing could be compared."
 )
 
 
@@ -174,9 +180,6 @@ def notes(name: str, task: sdr_runs.Task, curves: xr.Dataset) -> list[str]:
             f"{name}, {better} - {worse}: published {was:+.4f}, measured {difference:+.4f} [{low:+.4f}, {high:+.4f}]: "
             f"{verdict}."
         )
-    top = float(curves["value"].max())
-    if "pixels" in name and top < 0.5:
-        found.append(f"{name}: no method gets above {top:.3f} at this scale; pixel by pixel needs the report's size.")
     return found
 
 

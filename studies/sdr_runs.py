@@ -67,7 +67,8 @@ class Task:
 
 
 def tasks(scale: Scale) -> dict[str, Task]:
-    """The report's three networks; the LSTM reads pixel by pixel there, at small scale rows besides."""
+    """The report's three networks. The LSTM reads pixel by pixel there; at small scale it reads rows: pixel by pixel, after
+    4,000 images and 3 epochs (11 minutes of one core), vanilla and decay were both at 0.117 of 1,000 test images."""
 
     def mlp(hidden: tuple[int, ...]) -> Any:
         return lambda shape, classes, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
@@ -116,9 +117,6 @@ def tasks(scale: Scale) -> dict[str, Task]:
         "ResNet-18": Task("ResNet-18", "cifar10", 5000, 500, resnet, "CIFAR stem", epochs=3, votes=10, eps=pixel, **few),
         "LSTM rows": Task(
             "LSTM rows", "mnist", 20_000, 2000, lstm(130, "rows"), "LSTM of 130, rows", epochs=10, votes=50, eps=0.1, **few
-        ),
-        "LSTM pixels": Task(
-            "LSTM pixels", "mnist", 4000, 1000, lstm(130, "pixels"), "LSTM of 130, pixels", epochs=3, votes=5, eps=0.1, **few
         ),
     }
 
