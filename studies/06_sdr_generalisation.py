@@ -106,8 +106,8 @@ LSTM = (
     "not run."
 )
 ROWS = (
-    "At this scale the LSTM reads rows. Pixel by pixel (784 steps) vanilla and decay were at 0.117 of 1,000 test images after "
-    "3 epochs of 4,000: not above 0.5, so nothing could be compared."
+    "At this scale the LSTM reads rows. Pixel by pixel (784 steps) vanilla and decay were at 0.117 of 1,000 test images "
+    "after 3 epochs of 4,000: not above 0.5, so nothing could be compared."
 )
 
 
