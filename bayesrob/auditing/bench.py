@@ -12,7 +12,7 @@ from bayesrob import rng
 from bayesrob.attacks import PGD, Attack
 from bayesrob.attacks.geometry import norms
 from bayesrob.auditing.kept import Kept, fingerprint
-from bayesrob.auditing.levels import Level, criterion, well_configured
+from bayesrob.auditing.levels import Level, changed, criterion, draws_seen, held, members, well_configured
 from bayesrob.evaluation.attacked import attack_points, ball
 from bayesrob.numerics import slices
 from bayesrob.predictive import Predictive
@@ -57,7 +57,7 @@ class Bench:
         self.change = self._change()
         self.random = self.change > SAME
         """Whether predictions differ from look to look."""
-        self.attack = well_configured(self.eps, norm, level.steps, self.random) if attack is None else attack
+        self.attack = well_configured(self.eps, norm, level.steps, self.random, level.fresh) if attack is None else attack
         self.seconds: dict[str, float] = {}
         self.found: dict[str, Found] = {}
 
@@ -108,9 +108,10 @@ class Bench:
 
             def compute() -> dict[str, Tensor]:
                 seeds = (self.seed, "audit", name)
+                own, draws = self._holding(attack, victim, name)
                 # Random layers of a user's own draw from the global generator.
                 with rng.global_seed(self.seed, "audit", "run", name):
-                    run = attack_points(attack, victim, x, y, list(slices(len(x), BATCH)), seeds, lambda: None)
+                    run = attack_points(own, draws, x, y, list(slices(len(x), BATCH)), seeds, lambda: None)
                 z = run.x.to(x)
                 norm, eps = ball(attack) or (self.norm, self.eps)
                 outside = ~_inside(x, z, norm, eps)
@@ -122,6 +123,13 @@ class Bench:
             self.found[name] = Found(got["x"].to(x), got["right"].to(y.device))
         return self.found[name]
 
+    def _holding(self, attack: Attack, victim: Predictive, name: str) -> tuple[Attack, Predictive]:
+        """An attack on one set of draws, and that set: drawn once, where it would else be drawn again at every look."""
+        number = draws_seen(attack, victim)
+        if not self.random or number == 0 or any(one.draws != "held" for one in (attack, *members(attack))):
+            return attack, victim
+        return changed(attack, num_draws=None), victim.freeze(number, rng.derive(self.seed, "audit", "held", name))
+
     @property
     def audited(self) -> Found:
         """The attack whose figure is audited."""
@@ -130,7 +138,8 @@ class Bench:
     def pgd(self, objective: str, **settings: Any) -> PGD:
         """Projected gradient descent as it should be, on one objective."""
         common: dict[str, Any] = {"eps": self.eps, "norm": self.norm, "steps": self.level.steps, "stop_when_broken": True}
-        return PGD(objective=objective, criterion=criterion(self.random), **{**common, **settings})
+        common |= {"criterion": criterion(self.random), "draws": held(self.level.fresh)}
+        return PGD(objective=objective, **{**common, **settings})
 
     def by_objective(self) -> dict[str, Found]:
         """PGD on every objective."""

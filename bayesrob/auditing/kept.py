@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Kept:
         if self.folder is None:
             return compute()
         key = hashlib.sha256(json.dumps([FORMAT, self.basis, name, depends], sort_keys=True, default=str).encode())
-        path = self.folder / f"{name.replace('/', '_')}-{key.hexdigest()[:16]}.safetensors"
+        path = self.folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', name)}-{key.hexdigest()[:16]}.safetensors"
         if path.exists():
             try:
                 return load(path.read_bytes())

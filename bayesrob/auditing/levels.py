@@ -34,6 +34,9 @@ class Level:
         radii: multiples of eps at which accuracy is measured too.
         draws: numbers of draws that the attack sees at a look, beside its own.
         repeats: gradients of the same points that are compared.
+        errors: points whose gradient gets a Monte Carlo error, which costs as many gradients as there are draws.
+        fresh: whether the audit's own attacks on draws made anew take new ones at each step, or hold as many, drawn once
+            (which are then scored on others): drawing 50 networks of 784-512-512-10 takes longer than their gradients.
     """
 
     steps: int
@@ -43,16 +46,20 @@ class Level:
     radii: tuple[float, ...]
     draws: tuple[int, ...]
     repeats: int
+    errors: int
+    fresh: bool
 
 
 LEVELS = {
-    "quick": Level(15, 100, 50, 10, (0.5, 2.0), (1, 20), 3),
-    "default": Level(40, 2000, 1000, 50, (0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 4),
-    "full": Level(100, 5000, 10000, None, (0.125, 0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 8),
+    "quick": Level(10, 100, 50, 10, (2.0,), (1, 20), 3, 5, False),
+    "default": Level(40, 2000, 1000, 25, (0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 4, 20, False),
+    "full": Level(100, 5000, 10000, None, (0.125, 0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 8, 100, True),
 }
 
 
-def well_configured(eps: float, norm: str = "l_inf", steps: int = 40, random: bool = False) -> AutoAttack:
+def well_configured(
+    eps: float, norm: str = "l_inf", steps: int = 40, random: bool = False, fresh: bool = True
+) -> AutoAttack:
     """The attack of an audit that was not given one: PGD on three objectives in turn, each on what is left.
 
     `steps` steps (step size and random start as `PGD` has them) on `margin_per_draw`, `predictive_loss` and `margin`, one
@@ -61,10 +68,16 @@ def well_configured(eps: float, norm: str = "l_inf", steps: int = 40, random: bo
 
     Args:
         random: whether predictions change from look to look; points then leave when a wrong class has probability 0.75.
+        fresh: whether such an attack takes new draws at each step, or as many, held.
     """
-    common: dict[str, Any] = {"eps": eps, "norm": norm, "criterion": criterion(random)}
+    common: dict[str, Any] = {"eps": eps, "norm": norm, "criterion": criterion(random), "draws": held(fresh)}
     attacks = tuple(PGD(objective=name, steps=steps, stop_when_broken=True, **common) for name in REFERENCE)
     return AutoAttack(attacks=attacks, **common)
+
+
+def held(fresh: bool) -> str:
+    """An attack's `draws`."""
+    return "fresh" if fresh else "held"
 
 
 def criterion(random: bool) -> Criterion:

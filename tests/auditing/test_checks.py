@@ -27,7 +27,9 @@ from bayesrob.predictive import GaussianDraws, HeldDraws, Predictive, from_modul
 
 EPS = 0.1
 NEAR, FAR = 0.05, 0.2
-TINY = Level(steps=10, queries=200, samples=200, images=None, radii=(0.5, 2.0), draws=(1, 5, 20), repeats=3)
+TINY = Level(
+    steps=10, queries=200, samples=200, images=None, radii=(0.5, 2.0), draws=(1, 5, 20), repeats=3, errors=20, fresh=False
+)
 COMMON: dict[str, Any] = {"bounds": (0.0, 1.0), "input_shape": (4,), "out_features": 2}
 NET = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
 

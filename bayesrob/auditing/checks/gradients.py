@@ -100,7 +100,7 @@ def _monte_carlo(bench: Bench) -> str | None:
     if bench.post.num_draws < 2:
         return None
     seed, small = rng.derive(bench.seed, "audit", "error"), []
-    for part in slices(len(bench.x), BATCH):
+    for part in slices(min(len(bench.x), bench.level.errors), BATCH):
         mean, error = bench.post.input_gradient(bench.x[part], bench.y[part], seed=seed, standard_error=True)
         small.append(norms(mean, "l_2") < 2 * norms(error, "l_2"))
     noise = torch.cat(small)

@@ -59,7 +59,7 @@ def _variational(post: Predictive) -> Finding:
         weight = float(settings.get("kl_weight", 1.0))
         text = f"SVI's divergence from the prior counts {weight:g} times against N / B scaled log likelihoods"
         notes = post.info.get("notes") or []
-        arrived = "; it arrived." if not notes else f"; it says: {' '.join(notes)}"
+        arrived = "; no note of the fit says otherwise." if not notes else f"; it says: {' '.join(notes)}"
         return Finding(math.nan, weight == 1.0 and not notes, text + arrived)
     if post.num_draws == 1:
         return not_applicable("There is one draw: no posterior is claimed.")
