@@ -483,11 +483,30 @@ def test_curves_are_of_the_nearest_that_any_attack_found():
     assert len(sparse.containers) == 0
 
 
+def make_epochs() -> xr.DataTree:
+    value = np.array([[[0.1, 0.3, 0.2], [0.3, 0.5, 0.6]], [[0.5, np.nan, np.nan], [0.7, np.nan, np.nan]]])
+    coords = {"curve": ["mean", "stopped"], "seed": [0, 1], "epoch": [1, 2, 3]}
+    group = xr.Dataset({"value": (("curve", "seed", "epoch"), value)}, coords=coords)
+    return xr.DataTree.from_dict({"MLP": group, "LSTM": group.isel(curve=[1])})
+
+
+def test_epochs_show_the_mean_over_seeds_and_end_where_a_run_ends():
+    figure = plots.epochs(make_epochs(), "accuracy")
+    first, second = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["MLP", "LSTM"]
+    lines = {line.get_label(): line for line in first.get_lines()}
+    np.testing.assert_allclose(lines["mean"].get_ydata(), [0.2, 0.4, 0.4])
+    np.testing.assert_allclose(lines["stopped"].get_xdata(), [1])
+    np.testing.assert_allclose(lines["stopped"].get_ydata(), [0.6])
+    assert second.get_lines()[0].get_color() == lines["stopped"].get_color()
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
     **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
     **dict.fromkeys(("gradient_components", "gradient_decay"), lambda: {"a": make_gradients(), "b": make_gradients()}),
+    "epochs": make_epochs,
     "gradient_grid": make_grid,
     "gradient_images": make_gradients,
     "published": make_table,
