@@ -63,7 +63,7 @@ def with_weights(net: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 def wrapped(*modules: nn.Module) -> Predictive:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SuspiciousOutputs)
-        return from_modules(list(modules), num_classes=10, **COMMON)
+        return from_modules([module.eval() for module in modules], num_classes=10, **COMMON)
 
 
 # ---- what must be caught ------------------------------------------------------------------------------------------------
