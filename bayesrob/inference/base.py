@@ -18,7 +18,7 @@ from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.models import BayesianNetwork, Categorical, Likelihood, Normal
 from bayesrob.predictive import Predictive
 
-__all__ = ["EachEpoch", "Inference", "require"]
+__all__ = ["EachEpoch", "Inference", "require", "require_count"]
 
 EachEpoch = Callable[[int, Predictive], Any]
 """Called with how many epochs are done, and the Predictive that training would end with now."""
@@ -28,6 +28,12 @@ def require(condition: bool, what: str, why: str, do: str) -> None:
     """Raise `InputError` unless `condition` holds."""
     if not condition:
         raise InputError(what, why, do)
+
+
+def require_count(name: str, value: object, why: str, least: int = 1) -> None:
+    """Raise `InputError` unless the setting `name` is a whole number of at least `least`."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(good, f"{name} is {value}.", why, f"Give a whole number >= {least}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from bayesrob import rng
 from bayesrob.data import Dataset
-from bayesrob.inference.base import EachEpoch, Inference, require
+from bayesrob.inference.base import EachEpoch, Inference, require_count
 from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.inference.sgd import check_batches, check_training, penalised, statistics
@@ -56,12 +56,7 @@ class MaskedTraining(Inference):
     def __post_init__(self) -> None:
         check_rate(self.p)
         check_training(self.epochs, self.lr, self.batch_size)
-        require(
-            isinstance(self.num_draws, int) and not isinstance(self.num_draws, bool) and self.num_draws >= 1,
-            f"num_draws is {self.num_draws}.",
-            "A prediction averages one at least.",
-            "Give >= 1.",
-        )
+        require_count("num_draws", self.num_draws, "A prediction averages one at least.")
 
     @abc.abstractmethod
     def masked(self, net: nn.Module) -> Sequence[str]:

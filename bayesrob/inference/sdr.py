@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
-from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
+from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian, require_count
 from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.initial_sigma import RULES, initial_sigma
 from bayesrob.inference.optimise import minimise
@@ -93,10 +93,8 @@ class SDR(Inference):
         good = math.isfinite(self.beta) and self.beta >= 0
         require(good, f"beta is {self.beta}.", "Sigma grows by beta times a gradient.", "Give a number >= 0.")
         require(0 <= self.zeta <= 1, f"zeta is {self.zeta}.", "It is the part of sigma that stays.", "Give it in [0, 1].")
-        for name in ("decays_per_epoch", "num_draws"):
-            value, least = getattr(self, name), 0 if name == "decays_per_epoch" else 1
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            require(whole, f"{name} is {value}.", "It is a number of times.", f"Give a whole number >= {least}.")
+        require_count("decays_per_epoch", self.decays_per_epoch, "Sigma decays so many times.", least=0)
+        require_count("num_draws", self.num_draws, "A prediction averages one at least.")
         rules = self.initial_sigma.values() if isinstance(self.initial_sigma, Mapping) else [self.initial_sigma]
         for rule in rules:
             self._check_sigma(rule)

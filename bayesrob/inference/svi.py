@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
-from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
+from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian, require_count
 from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import LowRank, MeanField, Mirrored
 from bayesrob.inference.hardening import Hardening, Loss, Training, following
@@ -86,23 +86,13 @@ class SVI(Inference):
         if self.estimator is not None:
             check_name("estimator", self.estimator, ["shared_draw", "local"])
         check_name("guide", self.guide, ["mean_field", "low_rank"])
-        require(
-            isinstance(self.rank, int) and not isinstance(self.rank, bool) and self.rank >= 1,
-            f"rank is {self.rank}.",
-            "It counts the directions that weights share beside their own noise.",
-            'Give a whole number >= 1, or guide="mean_field" for none.',
-        )
+        require_count("rank", self.rank, 'It counts the directions that weights share; guide="mean_field" has none.')
         good = math.isfinite(self.initial_scale) and self.initial_scale > 0
         require(good, f"initial_scale is {self.initial_scale}.", "It is a standard deviation.", "Give e.g. 0.1.")
         good = math.isfinite(self.kl_weight) and self.kl_weight >= 0
         require(good, f"kl_weight is {self.kl_weight}.", "It weighs the divergence from the prior.", "Give a number >= 0.")
         require(0 <= self.beta_2 < 1, f"beta_2 is {self.beta_2}.", "Adam averages squares with it.", "Give one in [0, 1).")
-        require(
-            isinstance(self.num_draws, int) and not isinstance(self.num_draws, bool) and self.num_draws >= 1,
-            f"num_draws is {self.num_draws}.",
-            "A prediction averages one at least.",
-            "Give >= 1.",
-        )
+        require_count("num_draws", self.num_draws, "A prediction averages one at least.")
 
     def _run(
         self,
