@@ -77,7 +77,8 @@ def auroc(negatives: Any, positives: Any, level: float = LEVEL) -> tuple[float, 
         negatives, positives: scores of independent points, higher where more positive. level: coverage.
 
     Returns:
-        Area, lower and upper end; NaN where one of the two is empty.
+        Area, lower and upper end; NaN where one of the two is empty, the ends also where it is a single point among the
+        other's.
 
     Raises:
         InputError: NaN among the scores, or a level outside (0, 1).

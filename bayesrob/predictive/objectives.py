@@ -14,7 +14,7 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
   7, `expected_loss` 38.) It is positive where draws are wrong on average, not just where the prediction is.
 - `dlr`: the margin divided by the gap between the largest and the third of log pbar (difference of logits ratio, Croce &
   Hein 2020, equation 6): it does not change with the scale of the logits. With two classes there is no third: the margin.
-- `confident_error`: max over c != y of mean_d log p(c | f_d). For attacks on detectors of uncertainty: where it nears 0 every
+- `confident_error`: max over c != y of mean_d log p(c | f_d). For attacks on detectors of uncertainty: near 0 every
   draw is sure of the same wrong class, so that predictive entropy and mutual information vanish together (with q its
   exponential, entropy <= h(q) + (1 - q) log(K - 1) for q >= 1/K, h the binary entropy, and mutual information <= entropy).
   The draws choose c together; then all that do not give it pull, as `expected_loss` towards a target. That an attack must
