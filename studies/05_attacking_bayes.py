@@ -410,11 +410,13 @@ def notes(
     )
     texts = []
     for eps in norm["eps"].values.tolist():
-        gone = {name: (norm.sel(objective=name, eps=eps) < VANISHED).values for name in OBJECTIVES}
-        twice, once, margin = (gone[name] for name in OBJECTIVES)
+        here = norm.sel(eps=eps)
+        twice, once, margin = ((here.sel(objective=name) < VANISHED).values for name in OBJECTIVES)
+        middle = ", ".join(f"{float(here.sel(objective=name).median()):.3g}" for name in OBJECTIVES)
         texts.append(
             f"eps {eps:g}: {twice.mean():.3f} with softmax twice, {once.mean():.3f} once, {margin.mean():.3f} of the "
-            f"margin; twice less once {difference(twice, once)}, less the margin {difference(twice, margin)}"
+            f"margin; twice less once {difference(twice, once)}, less the margin {difference(twice, margin)}; median norms "
+            f"{middle}"
         )
     zero = parts["gradients"]["zero"].mean("point")
     exactly = ", ".join(f"{float(zero.sel(precision='float32', objective=name)):.3f} ({name})" for name in OBJECTIVES)
