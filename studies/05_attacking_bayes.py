@@ -217,7 +217,7 @@ def main(
 CAPTIONS = {
     "artefact": "Accuracy over all test points under each attack of the reference protocol, all of them together (a point "
     "counts if it is right before and after each), and under the audited attack, with 95% Wilson intervals; artefact is the "
-    "difference of the last two on the same points (Newcombe's paired interval; McNemar's exact test).",
+    "difference of the last two on the same points (Newcombe's paired interval; McNemar's exact test). Published: table 1.",
     "repairs": "Accuracy under the reference's PGD at the audited radius, repaired one fault at a time: each column has the "
     f"repairs before it, but {BESIDE}, which stands beside: the mean of the draws' losses instead of the average's loss.",
     "gradients": "Averaged input gradients, all draws, float32: median l_2 norm over test points (with an interval of order "
@@ -340,9 +340,16 @@ def artefact_rows(data: str, name: str, tree: xr.DataTree, accuracy: xr.Dataset)
                 "audited": share(strong),
                 "artefact": difference(published, strong),
                 "McNemar p": f"{mcnemar(published, strong):.2g}",
+                "published": printed(f"{data}/{name}", eps),
             }
         )
     return rows
+
+
+def printed(title: str, eps: float) -> str:
+    """Table 1's accuracies, where it has this posterior (of another size at small scale); its eps is recalled as 0.1."""
+    row = carbone_2020.PUBLISHED.get(title, {}) if eps == 0.1 else {}
+    return ", ".join(f"{attack} {accuracy:.3f}" for attack, accuracy in row.items())
 
 
 def repaired(tree: xr.DataTree, case: Case, post: Predictive) -> dict[str, np.ndarray]:
@@ -402,6 +409,12 @@ def notes(
             f"(McNemar p = {mcnemar(published, strong):.2g})"
         )
     lines = [f"{title}, accuracy by the reference protocol less the audited, artefact: {'; '.join(texts)}."]
+    if beside := printed(title, case.audited):
+        left = {which: float(right.sel(protocol=which, eps=case.audited).mean()) for which in ("reference", "audited")}
+        lines.append(
+            f"{title}, eps {case.audited:g}: table 1 has {beside}; here the reference protocol leaves "
+            f"{left['reference']:.3f} and the audited attack {left['audited']:.3f}."
+        )
     chain = [step for step in mended if step != BESIDE]
     texts = [f"{later} {difference(mended[step], mended[later])}" for step, later in itertools.pairwise(chain)]
     lines.append(

@@ -140,6 +140,11 @@ def test_artefacts_are_of_the_attacks_in_the_trees(folder):
     assert list(rows) == []
 
 
+def test_table_1_stands_beside(module):
+    assert module.printed("Fashion/VI", 0.1) == "random 0.744, fgsm 0.834, pgd 0.916"
+    assert module.printed("Fashion/VI", 0.2) == module.printed("digits/HMC", 0.1) == ""
+
+
 def test_gradients_are_those_inside_the_balls(module, folder, posteriors):
     recipe = module.cases("smoke")["half moons"].recipes["SGD"]
     post, dataset = recipe.fit(posteriors, 0)
