@@ -1,24 +1,35 @@
 """Pure statistics: arrays and xarray in, xarray out; no torch. What needs gradients gets them as arrays."""
 
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
+from bayesrob.analysis.detection import auroc, detection, uncertainty
 from bayesrob.analysis.diagnostics import chain_diagnostics
 from bayesrob.analysis.gradients import component_quantiles, gradient_statistics, mean_cosine
-from bayesrob.analysis.intervals import binomial_interval, difference_interval, mean_interval, median_interval
+from bayesrob.analysis.intervals import (
+    binomial_interval,
+    difference_interval,
+    mean_interval,
+    median_interval,
+    paired_interval,
+)
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
 
 __all__ = [
+    "auroc",
     "binomial_interval",
     "chain_diagnostics",
     "component_quantiles",
+    "detection",
     "difference_interval",
     "gradient_statistics",
     "mean_cosine",
     "mean_interval",
     "median_interval",
     "median_perturbation",
+    "paired_interval",
     "robust_points",
     "robustness",
     "robustness_curve",
     "smallest_perturbation",
+    "uncertainty",
     "worst_case",
 ]
