@@ -116,7 +116,7 @@ def _tree(bench: Bench, findings: dict[str, Finding], limits: dict[str, float], 
             "value": column(float(finding.value) for finding in findings.values()),
             "threshold": column(limits[name] for name in CHECKS),
             "passed": column(bool(finding.passed) for finding in findings.values()),
-            "status": column(_status(finding) for finding in findings.values()),
+            "status": column(finding.outcome for finding in findings.values()),
             "reason": column(finding.reason for finding in findings.values()),
             "source": column(check.source for check in CHECKS.values()),
             "about": column(check.verdict for check in CHECKS.values()),
@@ -165,10 +165,6 @@ def _full_runs(bench: Bench) -> dict[str, Tensor]:
             right[bench.sample_of_survivors()] = bench.found[name].right
             everywhere[name] = right
     return everywhere
-
-
-def _status(finding: Finding) -> str:
-    return finding.status or ("passed" if finding.passed else "failed")
 
 
 def _check(post: object, eps: float, level: str, attack: Attack | None, norm: str | None) -> str:
