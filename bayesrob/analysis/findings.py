@@ -7,9 +7,20 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from bayesrob.errors import InputError, check_name
+from bayesrob.errors import BayesrobError, InputError, check_name
 
-__all__ = ["BELIEVED", "IMAGES", "QUESTIONS", "Finding", "Question", "asks", "limits", "not_applicable", "verdict"]
+__all__ = [
+    "BELIEVED",
+    "IMAGES",
+    "QUESTIONS",
+    "Finding",
+    "Question",
+    "asks",
+    "attempt",
+    "limits",
+    "not_applicable",
+    "verdict",
+]
 
 IMAGES = 2
 """Thresholds in points of accuracy are never below so many images: of 100, half a point is no image at all."""
@@ -76,6 +87,14 @@ def asks(
 def not_applicable(reason: str) -> Finding:
     """It passes: what cannot go wrong here did not."""
     return Finding(math.nan, True, reason, "not_applicable")
+
+
+def attempt(judge: Callable[[], Finding]) -> Finding:
+    """What it found. One check that cannot be made must not cost the others, and must not pass either."""
+    try:
+        return judge()
+    except (BayesrobError, RuntimeError) as error:
+        return Finding(math.nan, False, f"It could not be made: {error}", "error")
 
 
 def limits(questions: Mapping[str, Any], num_points: int, chosen: Mapping[str, float] | None = None) -> dict[str, float]:

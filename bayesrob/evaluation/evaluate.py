@@ -21,7 +21,9 @@ from bayesrob.errors import InputError
 from bayesrob.evaluation.attacked import Run, add_worst_case, attack_points, measures
 from bayesrob.evaluation.chains import chain_groups
 from bayesrob.evaluation.datatree import record
+from bayesrob.evaluation.evidence import Evidence
 from bayesrob.evaluation.points import check_arguments, check_count, chosen_points
+from bayesrob.evaluation.verdict import verdicts
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
@@ -83,9 +85,10 @@ def evaluate(
     score_seed = rng.derive(seed, "evaluate", "score")
     batches = list(slices(len(x), batch_size))
 
-    def predict(inputs: Batch) -> Tensor:
+    def predict(inputs: Batch, draws: int = score_seed) -> Tensor:
         with torch.no_grad():
-            return torch.cat([predictive(inputs[part], num_draws, score_seed).cpu() for part in batches])
+            parts = slices(len(inputs), batch_size)
+            return torch.cat([predictive(inputs[part], num_draws, draws).cpu() for part in parts])
 
     runs: dict[str, Run] = {}
     with progress.bar("attacking", len(attacks) * len(batches)) as advance:
@@ -114,11 +117,14 @@ def evaluate(
         "examples": _examples(x, {name: run.x for name, run in runs.items()}, index),
         **chain_groups(predictive, x, y, index, seed),
     }
+    scoring = predictive.num_draws if num_draws is None else num_draws
+    seen = Evidence(predictive, x, y, attacks, runs, groups, predict, scoring, seed)
+    groups["checks"], groups["robustness"] = verdicts(seen, scores)
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
     protocol = {
         "dataset": dataset.name,
         "num_points": len(x),
-        "num_draws": predictive.num_draws if num_draws is None else num_draws,
+        "num_draws": scoring,
         "diagnostics": "of all draws that are held",
         "scored_on": "the draws attacked" if isinstance(predictive, HeldDraws) else "fresh draws that no attack has seen",
         "seed": seed,

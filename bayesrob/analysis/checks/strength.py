@@ -36,7 +36,7 @@ def objectives(own: float, others: Mapping[str, float], how: str, threshold: flo
     """
     value = own - min(others.values())
     each = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in others.items())
-    return Finding(value, value <= threshold, f"The audited attack leaves {own:.3f}; {how} leaves {each}.")
+    return Finding(value, value <= threshold, f"The attack leaves {own:.3f}; {how} leaves {each}.")
 
 
 @asks(5, threshold=0.0, accuracy=True, source="Athalye et al. 2018, section 3.1; Carlini et al. 2019, section 5.2")
@@ -46,7 +46,7 @@ def single_step(own: float, others: Mapping[str, float], threshold: float) -> Fi
     The value is the audited robust accuracy minus that under one step, the lowest of several.
     """
     best = min(others, key=others.__getitem__)
-    text = f"{best} leaves {others[best]:.3f}, the audited attack {own:.3f}."
+    text = f"{best} leaves {others[best]:.3f}, the attack {own:.3f}."
     return Finding(own - others[best], own - others[best] <= threshold, text)
 
 
@@ -122,7 +122,7 @@ def convergence(
     value = math.nan if doubled is None else own - doubled
     text = "Twice the steps were not tried."
     if doubled is not None:
-        text = f"Doubled steps and restarts leave {doubled:.3f}, the audited attack {own:.3f}."
+        text = f"Doubled steps and restarts leave {doubled:.3f}, the attack {own:.3f}."
     large = max(steps, default=0.0)
     if large > eps:
         return Finding(value, False, f"{text}{more} Its step of {large:g} is larger than the radius {eps:g}.")
@@ -137,4 +137,4 @@ def transfer(own: float, others: Mapping[str, float], threshold: float) -> Findi
     """
     best = min(others, key=others.__getitem__)
     value = own - others[best]
-    return Finding(value, value <= threshold, f"{best} leaves {others[best]:.3f}, the audited attack {own:.3f}.")
+    return Finding(value, value <= threshold, f"{best} leaves {others[best]:.3f}, the attack {own:.3f}.")
