@@ -12,6 +12,7 @@ from bayesrob.errors import BayesrobError, InputError, check_name
 __all__ = [
     "BELIEVED",
     "IMAGES",
+    "NOT_JUDGED",
     "QUESTIONS",
     "Finding",
     "Question",
@@ -25,7 +26,8 @@ __all__ = [
 IMAGES = 2
 """Thresholds in points of accuracy are never below so many images: of 100, half a point is no image at all."""
 
-BELIEVED = "believed"
+BELIEVED, NOT_JUDGED = "believed", "not judged"
+"""Verdicts, beside "doubtful because of ..."; of a posterior that nothing is known about, or that is one network."""
 
 
 class Finding(NamedTuple):

@@ -32,6 +32,8 @@ __all__ = ["evaluate"]
 
 GRADIENTS = ("expected_loss", "predictive_loss")
 IMAGES = 10
+SCORED = 1000
+"""Points scored again at once: drawing networks anew can take longer than running them."""
 
 
 def evaluate(
@@ -85,9 +87,9 @@ def evaluate(
     score_seed = rng.derive(seed, "evaluate", "score")
     batches = list(slices(len(x), batch_size))
 
-    def predict(inputs: Batch, draws: int = score_seed) -> Tensor:
+    def predict(inputs: Batch, draws: int = score_seed, at_once: int = batch_size) -> Tensor:
         with torch.no_grad():
-            parts = slices(len(inputs), batch_size)
+            parts = slices(len(inputs), at_once)
             return torch.cat([predictive(inputs[part], num_draws, draws).cpu() for part in parts])
 
     runs: dict[str, Run] = {}
@@ -118,7 +120,7 @@ def evaluate(
         **chain_groups(predictive, x, y, index, seed),
     }
     scoring = predictive.num_draws if num_draws is None else num_draws
-    seen = Evidence(predictive, x, y, attacks, runs, groups, predict, scoring, seed)
+    seen = Evidence(predictive, x, y, attacks, runs, groups, partial(predict, at_once=SCORED), scoring, seed)
     groups["checks"], groups["robustness"] = verdicts(seen, scores)
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
     protocol = {

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from bayesrob.analysis import checks
-from bayesrob.analysis.findings import QUESTIONS, Finding, attempt, limits, not_applicable, verdict
+from bayesrob.analysis.findings import NOT_JUDGED, QUESTIONS, Finding, attempt, limits, not_applicable, verdict
 from bayesrob.attacks import Attack, Transfer
-from bayesrob.evaluation.evidence import LOOKS, Evidence, Figure, at_random, by_gradients
+from bayesrob.evaluation.evidence import FORWARDS, Evidence, Figure, at_random, by_gradients
 from bayesrob.evaluation.looks import draws_seen, fixed_steps, iterated, objectives_of, takes_new
 from bayesrob.predictive import HeldDraws
 
@@ -25,7 +25,6 @@ CHEAP: dict[str, Answer] = {}
 COMPARED = {"objectives", "single_step", "gradient_free", "random_search", "transfer"}
 """Checks that compare attacks: of a worst case all attacks are part."""
 ABOUT = "the cheap checks, on what this evaluation computed; br.audit makes all sixteen, and runs for them"
-NOT_JUDGED = "not judged"
 ALONE = "Nothing to compare with was run in this ball."
 
 
@@ -109,7 +108,9 @@ def _outputs(seen: Evidence, figure: Figure, threshold: float) -> Finding:
 
 def _randomness(seen: Evidence, figure: Figure, threshold: float) -> Finding:
     attack = seen.attacks[figure.attack]
-    return checks.randomness(seen.change, LOOKS, draws_seen(attack, seen.predictive), takes_new(attack), threshold)
+    if attack.sees == "nothing" and seen.change > threshold:
+        return not_applicable("Predictions are random, and the attack does not look at them.")
+    return checks.randomness(seen.change, FORWARDS, draws_seen(attack, seen.predictive), takes_new(attack), threshold)
 
 
 def _zero_gradients(seen: Evidence, figure: Figure, threshold: float) -> Finding:
@@ -122,7 +123,7 @@ def _objectives(seen: Evidence, figure: Figure, threshold: float) -> Finding:
     others = _lower(seen, figure, lambda attack: by_gradients(attack) and iterated(attack))
     if not others:
         return not_applicable(ALONE)
-    return checks.objectives(float(figure.right.mean()), others, "in this ball PGD and its like", threshold)
+    return checks.objectives(float(figure.right.mean()), others, "others in this ball leave", threshold)
 
 
 def _single_step(seen: Evidence, figure: Figure, threshold: float) -> Finding:
@@ -169,7 +170,7 @@ def _attack_draws(seen: Evidence, figure: Figure, threshold: float) -> Finding:
 def _rescored(seen: Evidence, figure: Figure, threshold: float) -> Finding:
     if seen.change <= checks.SAME:
         return not_applicable("Draws are held: there are no others.")
-    return checks.rescored(seen.rescored(figure.attack), seen.right[figure.attack], seen.clean, threshold)
+    return checks.rescored(seen.rescored[figure.attack], seen.right[figure.attack], seen.clean, threshold)
 
 
 def _nothing_dropped(seen: Evidence, figure: Figure, threshold: float) -> Finding:

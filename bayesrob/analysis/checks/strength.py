@@ -36,7 +36,7 @@ def objectives(own: float, others: Mapping[str, float], how: str, threshold: flo
     """
     value = own - min(others.values())
     each = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in others.items())
-    return Finding(value, value <= threshold, f"The attack leaves {own:.3f}; {how} leaves {each}.")
+    return Finding(value, value <= threshold, f"The attack leaves {own:.3f}; {how} {each}.")
 
 
 @asks(5, threshold=0.0, accuracy=True, source="Athalye et al. 2018, section 3.1; Carlini et al. 2019, section 5.2")

@@ -18,7 +18,7 @@ __all__ = ["convergence", "objectives", "single_step"]
 @shared
 def objectives(bench: Bench, threshold: float) -> Finding:
     others = {name: found.accuracy for name, found in bench.by_objective().items()}
-    return checks.objectives(bench.audited.accuracy, others, f"PGD of {bench.level.steps} steps", threshold)
+    return checks.objectives(bench.audited.accuracy, others, f"PGD of {bench.level.steps} steps leaves", threshold)
 
 
 @shared
