@@ -111,8 +111,8 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, data
 
 
 ACCURACY = (
-    "Accuracy on the test points, with 95% Wilson intervals; all points count, also those wrong before the attack. The worst "
-    "case over these attacks is the figure to read; its verdict is that of the evaluation's cheap checks (br.audit makes all)."
+    "Accuracy on the test points, with 95% Wilson intervals; all points count, also those wrong before the attack. The "
+    "worst case over these attacks is the figure to read; its verdict is of the cheap checks (br.audit makes all)."
 )
 ROBUSTNESS = "1 - mean over test points of max over classes |p - p_attacked| (one softmax), with 95% intervals."
 GRADIENTS = (

@@ -21,8 +21,8 @@ Scale = Literal["smoke", "small", "paper"]
 
 
 VERDICTS = (
-    "Can each figure be read as robustness, by the cheap checks of an evaluation? br.audit makes all sixteen. Doubtful because "
-    "of objectives alone: another attack of the run left less, read the worst case."
+    "Can each figure be read as robustness, by the cheap checks of an evaluation? br.audit makes all sixteen. Doubtful "
+    "because of objectives alone: another attack of the run left less, read the worst case."
 )
 CHAINS = "Were the posteriors reached? Chains in function space, and beside it in weight space."
 

@@ -67,12 +67,18 @@ def evaluate(
         its Monte Carlo standard error and the fraction of components that are exactly zero), `examples` (the first inputs,
         clean and attacked) and, for chains, what `evaluation.chains` says they are judged by: `sample_stats`,
         `log_likelihood` (of each draw at these points), `input_gradients`, `posterior` (some weights) and `diagnostics`.
+        `checks` has the audit's checks that are cheap here, over `check` and `attack`: `value`, `passed`, `status`, `reason`
+        (`worst_case_<name>` over `threat`), and `number`, `question`, `threshold`, `source`, `about` as `br.audit` has them.
         Attributes hold settings, seeds and versions as JSON.
 
         `robustness` has what `analysis.robustness` says; over `threat` the per-image worst case of all attacks in one ball
         (`analysis.robust_points`, `worst_case`); over `attack`, for those that look for little instead of filling a ball,
         `median_perturbation` in their own norm (`analysis.median_perturbation`; NaN for the others; `robustness_curve` makes
         curves of `points["smallest_perturbation"]`); mean `queries` and `gradients` of a point; wall-clock `seconds` of all.
+
+        Beside them what the cheap checks say, `br.audit` makes them all: `verdict` of each attack, "believed" or "doubtful
+        because of ..." with the names of checks (can this accuracy be read as robustness?); `worst_case_verdict` of each
+        threat; `posterior_verdict`, which may also be "not judged".
 
     Raises:
         InputError: a regression model, an attack that is none, test points that do not fit the predictive: before any work.
@@ -120,7 +126,7 @@ def evaluate(
         **chain_groups(predictive, x, y, index, seed),
     }
     scoring = predictive.num_draws if num_draws is None else num_draws
-    seen = Evidence(predictive, x, y, attacks, runs, groups, partial(predict, at_once=SCORED), scoring, seed)
+    seen = Evidence(predictive, x, y, attacks, runs, groups, partial(predict, at_once=SCORED), scoring, seed, level)
     groups["checks"], groups["robustness"] = verdicts(seen, scores)
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
     protocol = {

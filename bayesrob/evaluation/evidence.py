@@ -38,13 +38,14 @@ class Figure(NamedTuple):
     """`[point]`"""
     survivors: np.ndarray | None
     """Points that are right before and after all its attacks by gradients; None: it has none."""
+    worst: bool = False
 
 
 class Evidence:
     """What is known about one evaluation.
 
     Args:
-        predictive, attacks, runs, seed: of the evaluation; x, y: its points. scoring: draws that score.
+        predictive, attacks, runs, seed: of the evaluation; x, y: its points. scoring: draws that score. level: of intervals.
         groups: of the evaluation's tree: `points` and `gradients`, and `diagnostics` where there are chains.
         predict: log predictive `[point, class]` of inputs on the scoring draws of a seed, on the CPU.
     """
@@ -52,9 +53,11 @@ class Evidence:
     def __init__(
         self, predictive: Predictive, x: Batch, y: Labels, attacks: Mapping[str, Attack], runs: Mapping[str, Run],
         groups: Mapping[str, xr.Dataset], predict: Callable[[Batch, int], Tensor], scoring: int, seed: int,
+        level: float,
     ):  # fmt: skip
         self.predictive, self.x, self.y, self.attacks, self.runs = predictive, x, y, dict(attacks), runs
         self.groups, self.predict, self.scoring, self.seed = groups, predict, scoring, seed
+        self.level = level
         self.points = groups["points"]
         self.label = self.points["label"].values
         self.clean = self.points["log_probability"].values.argmax(-1) == self.label
@@ -76,13 +79,17 @@ class Evidence:
         inside = tuple(name for name in self.balls if self.balls[name] == where)
         by_gradients = [self.right[name] for name in inside if self.attacks[name].sees == "gradients"]
         survivors = np.logical_and.reduce([self.clean, *by_gradients]) if by_gradients else None
-        return Figure(carrier, inside, robust, survivors)
+        return Figure(carrier, inside, robust, survivors, worst=True)
 
     def others(self, figure: Figure, chosen: Callable[[Attack], bool]) -> dict[str, np.ndarray]:
-        """By attack, the points right after other attacks, in the figure's ball; what ended outside of it breaks nothing."""
+        """By attack, the points right after others in the figure's ball (of a worst case: after each of its own, too).
+
+        What ended outside of the ball breaks nothing.
+        """
         where, found = self.balls.get(figure.attack), {}
         for name, attack in self.attacks.items() if where is not None else ():
-            if name != figure.attack and chosen(attack) and (attack.minimal or self.balls.get(name) == where):
+            other = figure.worst or name != figure.attack
+            if other and chosen(attack) and (attack.minimal or self.balls.get(name) == where):
                 found[name] = self.right[name] | self.outside(name, where)
         return found
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from bayesrob.analysis import checks
 from bayesrob.analysis.findings import NOT_JUDGED, QUESTIONS, Finding, attempt, limits, not_applicable, verdict
+from bayesrob.analysis.intervals import binomial_interval
 from bayesrob.attacks import Attack, Transfer
 from bayesrob.evaluation.evidence import FORWARDS, Evidence, Figure, at_random, by_gradients
 from bayesrob.evaluation.looks import draws_seen, fixed_steps, iterated, objectives_of, takes_new
@@ -170,7 +171,9 @@ def _attack_draws(seen: Evidence, figure: Figure, threshold: float) -> Finding:
 def _rescored(seen: Evidence, figure: Figure, threshold: float) -> Finding:
     if seen.change <= checks.SAME:
         return not_applicable("Draws are held: there are no others.")
-    return checks.rescored(seen.rescored[figure.attack], seen.right[figure.attack], seen.clean, threshold)
+    right = seen.right[figure.attack]
+    interval = binomial_interval(int(right.sum()), len(right), seen.level)
+    return checks.rescored(seen.rescored[figure.attack], right, seen.clean, interval, threshold)
 
 
 def _nothing_dropped(seen: Evidence, figure: Figure, threshold: float) -> Finding:

@@ -36,23 +36,31 @@ def attack_draws(seen: int, scoring: int, random: bool, curve: Mapping[int, floa
 
 
 @asks(12, threshold=0.005, accuracy=True, source="AutoAttack's open issue of scoring a random defence once")
-def rescored(scores: np.ndarray, right: np.ndarray, clean: np.ndarray, threshold: float) -> Finding:
+def rescored(
+    scores: np.ndarray, right: np.ndarray, clean: np.ndarray, interval: tuple[float, float] | None, threshold: float
+) -> Finding:
     """Is the figure the same on other draws?
 
-    The value is the distance of the audited robust accuracy from its mean over other sets of draws.
+    The value is the distance of the audited robust accuracy from its mean over other sets of draws; where the figure is
+    reported with an interval, from that: of 100 draws another set moves an honest figure by a point.
 
     Args:
         scores: who is right after the attack on other draws, `[set, point]`. right: on the scoring draws. clean: before.
+        interval: of the figure; None: it has none.
     """
     own, mean, count = float(right.mean()), float(scores.mean()), len(scores)
+    low, high = interval or (own, own)
+    value = max(low - mean, mean - high, 0.0)
     sets = f"{count} sets of fresh draws" if count > 1 else "another set of fresh draws"
-    text = f"The attack leaves {own:.3f}, scored again on {sets} {mean:.3f}."
+    text = (
+        f"The attack leaves {own:.3f}{f' [{low:.3f}, {high:.3f}]' if interval else ''}, scored again on {sets} {mean:.3f}."
+    )
     broken = clean & ~right
     if broken.any():
         again, trials = int((~scores[:, broken]).sum()), count * int(broken.sum())
         low, high = binomial_interval(again, trials)
         text += f" Of its {int(broken.sum())} successes {again / trials:.3f} [{low:.3f}, {high:.3f}] succeed again."
-    return Finding(abs(own - mean), abs(own - mean) <= threshold, text)
+    return Finding(value, value <= threshold, text)
 
 
 @asks(13, threshold=0.0, accuracy=True, source="Carlini et al. 2019, sections 4.5 and 5.9")

@@ -49,4 +49,5 @@ def rescored(bench: Bench, threshold: float) -> Finding:
     if not bench.random:
         return not_applicable("Draws are held: there are no others.")
     scores = torch.stack([bench.right(bench.audited.x, draws=f"score {i}") for i in range(RESCORED)])
-    return checks.rescored(*(one.cpu().numpy() for one in (scores, bench.audited.right, bench.clean)), threshold)
+    points = (one.cpu().numpy() for one in (scores, bench.audited.right, bench.clean))
+    return checks.rescored(*points, None, threshold)
