@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from bayesrob.errors import BayesrobError, InputError, check_name
 
@@ -99,18 +99,20 @@ def attempt(judge: Callable[[], Finding]) -> Finding:
         return Finding(math.nan, False, f"It could not be made: {error}", "error")
 
 
-def limits(questions: Mapping[str, Any], num_points: int, chosen: Mapping[str, float] | None = None) -> dict[str, float]:
+def limits(
+    questions: Mapping[str, Question], num_points: int, chosen: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Every question's threshold, those of `chosen` in place of the defaults; in accuracy never below two images.
 
     Raises:
         UnknownNameError: a check that does not exist. InputError: a threshold that is no number.
     """
-    chosen = dict(chosen or {})
-    for name, value in chosen.items():
+    own: dict[str, float] = dict(chosen or {})
+    for name, value in own.items():
         check_name("check", name, questions)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"The threshold of {name!r} is {value!r}.", "Values are compared with it.", "Give a number.")
-    stated = {name: float(chosen.get(name, one.threshold)) for name, one in questions.items()}
+    stated = {name: float(own.get(name, one.threshold)) for name, one in questions.items()}
     least = IMAGES / max(num_points, 1)
     return {name: max(value, least) if questions[name].accuracy else value for name, value in stated.items()}
 
