@@ -192,7 +192,8 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
 
 TABLE = (
     "Accuracy without and under each attack, all points, 95% Wilson intervals; 'worst case' counts a point only if no "
-    "attack in the ball broke it. 'PGD on plain': what PGD found on the plainly trained network."
+    "attack in the ball broke it, and 'verdict' is what the evaluation's cheap checks say of that (br.audit makes all). "
+    "'PGD on plain': what PGD found on the plainly trained network."
 )
 THREATS = "accuracy under each attack with 95% intervals."
 
@@ -209,6 +210,7 @@ def row(name: str, defence: str, tree: xr.DataTree, seconds: float) -> dict[str,
         cells[attack] = with_interval(at["adversarial_accuracy"], at["adversarial_accuracy_interval"].values)
     worst = worst_case(tree)
     cells["worst case"] = with_interval(worst["worst_case_accuracy"], worst["worst_case_accuracy_interval"].values)
+    cells["verdict"] = str(worst["worst_case_verdict"].item())
     return {**cells, "training seconds": f"{seconds:.0f}"}
 
 

@@ -255,7 +255,7 @@ def test_doubled_steps_reach_what_the_attack_did_not():
     finding = found("convergence", linear(), attack, at=(0.05, 0.08))
     assert finding.value == 0.5
     assert not finding.passed
-    assert "Doubled steps and restarts leave 0.000, the audited attack 0.500." in finding.reason
+    assert "Doubled steps and restarts leave 0.000, the attack 0.500." in finding.reason
 
 
 def test_a_step_larger_than_the_ball_fails_though_it_finds_everything():
