@@ -18,8 +18,7 @@ from typing import Any
 import cyclopts
 import pandas as pd
 import xarray as xr
-from scipy import stats
-from study_tools import Scale, file_name, show, with_interval
+from study_tools import Scale, file_name, mcnemar, show, with_interval
 from torch import nn
 
 import bayesrob as br
@@ -228,7 +227,7 @@ def stronger(tree: xr.DataTree, one: str, other: str) -> str:
     left = right(tree)
     a, b = left.sel(attack=one).values, left.sel(attack=other).values
     only_one, only_other = int((~a & b).sum()), int((a & ~b).sum())
-    level = stats.binomtest(only_one, only_one + only_other).pvalue if only_one + only_other else 1.0
+    level = mcnemar(a, b)
     verdict = "not to be told apart"
     if level < 0.05:
         verdict = f"{one if only_one > only_other else other} is stronger"
