@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ def check_sigma(rule: object, positive: bool) -> None:
     Raises:
         InputError: another number or type. UnknownNameError: an unknown rule.
     """
-    for one in rule.values() if isinstance(rule, Mapping) else [rule]:
+    rules: list[Any] = list(rule.values()) if isinstance(rule, Mapping) else [rule]
+    for one in rules:
         if isinstance(one, str):
             check_name("initial_sigma", one, RULES)
             continue

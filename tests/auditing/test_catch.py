@@ -27,17 +27,19 @@ def test_what_is_sound_is_believed(name):
         assert bool(tree["figures"]["attack_believed"])
 
 
-def test_catch_rate_and_false_alarms():
-    """The table, with every check that failed: `pytest -n 0 -s tests/auditing/test_catch.py` prints it."""
+@pytest.mark.parametrize("level", ["quick", pytest.param("default", marks=pytest.mark.slow)])
+def test_catch_rate_and_false_alarms(level):
+    """The table, with every check that failed: `pytest -n 0 -s tests/auditing/test_catch.py` (-m slow) prints it."""
     caught, alarms = 0, 0
     print()
     for name, case in {**CAUGHT, **BELIEVED}.items():
         for seed in SEEDS:
-            tree = audited(name, seed)
+            tree = audited(name, seed, level)
             found = [check for check in failed(tree) if not (case.chains and check == "inference")]
             caught, alarms = caught + bool(found and name in CAUGHT), alarms + bool(found and name in BELIEVED)
             figures = [f"{float(tree['figures'][f'{kind}_accuracy']):.2f}" for kind in ("robust", "strongest")]
             print(f"{name:22} {seed} {' '.join(figures)} {', '.join(found)}")
-    print(f"caught {caught} of {len(SEEDS) * len(CAUGHT)}, false alarms {alarms} of {len(SEEDS) * len(BELIEVED)}")
+            assert set(case.checks) <= set(found)
+    print(f"{level}: caught {caught} of {len(SEEDS) * len(CAUGHT)}, false alarms {alarms} of {len(SEEDS) * len(BELIEVED)}")
     assert caught == len(SEEDS) * len(CAUGHT)
     assert alarms == 0
