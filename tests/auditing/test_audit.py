@@ -63,6 +63,17 @@ def test_thresholds_in_accuracy_are_two_images_at_least(runs):
     assert float(found["threshold"].sel(check="gradient_noise")) == 0.001
 
 
+def test_a_difference_of_two_images_passes_whatever_its_last_bit(monkeypatch, runs):
+    difference = 0.9 - 0.7
+    assert difference > 2 / 10
+    check = CHECKS["transfer"]
+    finds = lambda bench, threshold: Finding(difference, difference <= threshold, "Two images.")  # noqa: E731
+    monkeypatch.setitem(CHECKS, "transfer", type(check)(**{**vars(check), "run": finds}))
+    found = quick(n=10, folder=runs)["checks"].to_dataset().sel(check="transfer")
+    assert found["status"].item() == "passed"
+    assert float(found["threshold"]) == 2 / 10
+
+
 def test_a_threshold_can_fail_a_check(runs):
     found = quick(n=10, folder=runs, thresholds={"zero_gradients": -1.0})["checks"].to_dataset().sel(check="zero_gradients")
     assert found["status"].item() == "failed"
