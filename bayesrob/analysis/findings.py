@@ -16,6 +16,7 @@ __all__ = [
     "QUESTIONS",
     "Finding",
     "Question",
+    "allowed",
     "asks",
     "attempt",
     "limits",
@@ -25,6 +26,9 @@ __all__ = [
 
 IMAGES = 2
 """Thresholds in points of accuracy are never below so many images: of 100, half a point is no image at all."""
+
+ROUNDING = 1e-9
+"""Of differences of accuracies."""
 
 BELIEVED, NOT_JUDGED = "believed", "not judged"
 """Verdicts, beside "doubtful because of ..."; of a posterior that nothing is known about, or that is one network."""
@@ -115,6 +119,11 @@ def limits(
     stated = {name: float(own.get(name, one.threshold)) for name, one in questions.items()}
     least = IMAGES / max(num_points, 1)
     return {name: max(value, least) if questions[name].accuracy else value for name, value in stated.items()}
+
+
+def allowed(question: Question, threshold: float) -> float:
+    """What a judge compares with: two images are two images, though 0.40 - 0.35 > 2 / 40 in floating point."""
+    return threshold + ROUNDING if question.accuracy else threshold
 
 
 def verdict(failed: Iterable[str]) -> str:

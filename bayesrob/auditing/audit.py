@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from bayesrob import __version__, progress, rng
-from bayesrob.analysis.findings import Finding, attempt
+from bayesrob.analysis.findings import Finding, allowed, attempt
 from bayesrob.analysis.intervals import LEVEL, binomial_interval
 from bayesrob.attacks import Attack
 from bayesrob.attacks.base import check_radius
@@ -93,7 +93,7 @@ def audit(
         advance(1)
         for name, check in CHECKS.items():
             advance(0, note=name)
-            findings[name] = attempt(functools.partial(check.run, bench, limits[name]))
+            findings[name] = attempt(functools.partial(check.run, bench, allowed(check, limits[name])))
             advance(1)
     return _tree(bench, findings, limits, level)
 

@@ -53,6 +53,8 @@ LEVELS = {
     "default": Level(40, 2000, 1000, 25, (0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 4, 20, False),
     "full": Level(100, 5000, 10000, None, (0.125, 0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 8, 100, True),
 }
+"""On one core, 100 MNIST images (eps 0.1 left 22), 50 held draws of 784-512-512-10: "quick" takes 27 s, "default" 245 s, of
+which 113 attacks without gradients, 39 the doubled attack, 37 other radii, 22 PGD on each objective, 12 random search."""
 
 
 def well_configured(

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayesrob.analysis import checks
-from bayesrob.analysis.findings import NOT_JUDGED, QUESTIONS, Finding, attempt, limits, not_applicable, verdict
+from bayesrob.analysis.findings import NOT_JUDGED, QUESTIONS, Finding, allowed, attempt, limits, not_applicable, verdict
 from bayesrob.analysis.intervals import binomial_interval
 from bayesrob.attacks import Attack, Transfer
 from bayesrob.evaluation.evidence import FORWARDS, Evidence, Figure, at_random, by_gradients
@@ -66,7 +66,10 @@ def verdicts(seen: Evidence, scores: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset
 
 
 def _judge(seen: Evidence, figure: Figure, bounds: Mapping[str, float]) -> dict[str, Finding]:
-    return {name: attempt(functools.partial(answer, seen, figure, bounds[name])) for name, answer in CHEAP.items()}
+    found: dict[str, Finding] = {}
+    for name, answer in CHEAP.items():
+        found[name] = attempt(functools.partial(answer, seen, figure, allowed(QUESTIONS[name], bounds[name])))
+    return found
 
 
 def _failed(findings: Mapping[str, Finding]) -> list[str]:
