@@ -68,9 +68,10 @@ class LikelihoodGradient:
         """Of the data seen since the last call that did not accumulate. Its memory is used again."""
         return self._gradient if self._joined is None else self._joined.gradient()
 
-    @torch.no_grad()
     def __call__(self, data: Data, value: bool = True, accumulate: bool = False) -> Float[Tensor, "*chain"] | None:
         """Compute the gradient at the weights that were loaded, or add it to what is there if `accumulate`.
+
+        To be called without gradients.
 
         Returns:
             The log likelihood, float64; None if `value` is False and leaving it out saves time. No chain sees another: what

@@ -12,13 +12,7 @@ from pyro import distributions
 from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
-from bayesrob.numerics import (
-    categorical_log_likelihood,
-    categorical_score,
-    log_mean_exp,
-    log_softmax,
-    two_class_total,
-)
+from bayesrob.numerics import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
 
 __all__ = ["LIKELIHOODS", "Categorical", "Likelihood", "Normal", "likelihood_from"]
 
@@ -101,14 +95,15 @@ class Categorical(Likelihood):
 
     def score(self, outputs: Tensor, code: Tensor) -> Tensor:
         if outputs.shape[-1] == 2:
-            return _two_class_score(_gap(outputs, code), code)
+            return _two_class_score(_margin(outputs, code), code)
         return categorical_score(outputs, code)
 
     def total_and_score(self, outputs: Tensor, y: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         if outputs.shape[-1] != 2:
             return super().total_and_score(outputs, y, code)
-        gap = _gap(outputs, code)
-        return two_class_total(gap), _two_class_score(gap, code)
+        margin = _margin(outputs, code)
+        total = torch.nn.functional.logsigmoid(margin).sum(-1, dtype=torch.float64)
+        return total, _two_class_score(margin, code)
 
     def distribution(self, outputs: Tensor) -> Any:
         return distributions.Categorical(logits=outputs)
@@ -131,15 +126,14 @@ class Categorical(Likelihood):
             )
 
 
-def _gap(outputs: Tensor, code: Tensor) -> Tensor:
-    """The wrong one's output of two classes minus the true one's, `[*draws, batch]`."""
-    first, second = outputs.unbind(-1)
-    return (first - second).mul_(code[:, 1])
+def _margin(outputs: Tensor, code: Tensor) -> Tensor:
+    """The true one's output of two classes minus the other's, `[*draws, batch]`, from +1 and -1."""
+    return (outputs * code).sum(-1)
 
 
-def _two_class_score(gap: Tensor, code: Tensor) -> Tensor:
-    """`categorical_score` by one sigmoid (`gap` is overwritten): right to relative precision for confident networks too."""
-    return (code.mT * gap.sigmoid_().unsqueeze(-2)).mT
+def _two_class_score(margin: Tensor, code: Tensor) -> Tensor:
+    """`categorical_score` by one sigmoid, right to relative precision for confident networks too; overwrites `margin`."""
+    return code * margin.neg_().sigmoid_().unsqueeze(-1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,7 @@
 """Numbers that would otherwise be rounded away, pieces of work that fit the cache, and the fastest product of matrices."""
 
 from bayesrob.numerics.chunks import CACHE_BYTES, chunk_size, outputs_per_example, slices
-from bayesrob.numerics.logspace import (
-    categorical_log_likelihood,
-    categorical_score,
-    log_mean_exp,
-    log_softmax,
-    two_class_total,
-)
+from bayesrob.numerics.logspace import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
 from bayesrob.numerics.precision import PRECISIONS, fast_precision, low_dtype, low_products
 from bayesrob.numerics.routes import asked, choose, products, route
 
@@ -28,5 +22,4 @@ __all__ = [
     "products",
     "route",
     "slices",
-    "two_class_total",
 ]

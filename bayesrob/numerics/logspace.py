@@ -9,13 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = [
-    "categorical_log_likelihood",
-    "categorical_score",
-    "log_mean_exp",
-    "log_softmax",
-    "two_class_total",
-]
+__all__ = ["categorical_log_likelihood", "categorical_score", "log_mean_exp", "log_softmax"]
 
 THRESHOLD = 40
 """Above it softplus(z) is taken as z, an error of exp(-threshold): below float64's at 40, not at torch's default of 20."""
@@ -42,11 +36,6 @@ def categorical_score(logits: Float[Tensor, "*draws batch cls"], one_hot: Float[
     wrong = logits.mT.softmax(-2).mT if strided else logits.softmax(-1)
     wrong.addcmul_(wrong, one_hot, value=-1)
     return wrong.neg_().addcmul_(one_hot, wrong.sum(-1, keepdim=True), value=-1)
-
-
-def two_class_total(gap: Float[Tensor, "*draws batch"]) -> Float[Tensor, "*draws"]:
-    """The sum of `categorical_log_likelihood`, in float64, for two classes, from each point's wrong logit minus the true."""
-    return torch.nn.functional.softplus(gap, threshold=THRESHOLD).sum(-1, dtype=torch.float64).neg_()
 
 
 def categorical_log_likelihood(logits: Float[Tensor, "*draws batch cls"], labels: Int[Tensor, " batch"]) -> Tensor:
