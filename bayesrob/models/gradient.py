@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -36,37 +36,28 @@ class LikelihoodGradient:
 
     def __init__(self, model: FlatNetwork, shape: tuple[int, ...], example: Batch):
         self.model, self.shape = model, shape
-        theta = model.empty(*shape[:-1])
+        self._like = theta = model.empty(*shape[:-1])
         stack = Stack.of(model.net)
         self.stack = stack if stack is not None and stack.takes(example) else None
-        self._joined: Joined | None = None
         if self.stack is not None and Joined.takes(self.stack):
             places = model.unflatten(torch.arange(model.num_weights, device=theta.device))
-            self._joined = Joined(self.stack, places, theta)
-            return
-        self._theta, self._gradient = theta, torch.empty_like(theta)
-        if self.stack is not None:
-            self._weights = self.stack.bind(model.unflatten(self._theta))
-            self._gradients = self.stack.bind(model.unflatten(self._gradient))
-            self._workspace = Workspace()
+            self._way: _AsTheyLie | Joined = Joined(self.stack, places, theta)
+        else:
+            self._way = _AsTheyLie(model, self.stack, theta)
 
     def data(self, x: Batch, y: Labels) -> Data:
         if self.stack is None:
             return Data(x, y, None)
-        x = feature_major(x)
-        code = self.model.likelihood.encode(y, self.stack.out_features, x)
-        return Data(x if self._joined is None else self._joined.inputs(x), y, code)
+        code = self.model.likelihood.encode(y, self.stack.out_features, self._like)
+        return Data(self._way.inputs(feature_major(x)), y, code)
 
     def load(self, theta: Float[Tensor, "*chain weight"]) -> None:
         """Take the weights to differentiate at."""
-        if self._joined is None:
-            self._theta.copy_(theta)
-        else:
-            self._joined.load(theta)
+        self._way.load(theta)
 
     def gradient(self) -> Float[Tensor, "*chain weight"]:
         """Of the data seen since the last call that did not accumulate. Its memory is used again."""
-        return self._gradient if self._joined is None else self._joined.gradient()
+        return self._way.gradient()
 
     def __call__(self, data: Data, value: bool = True, accumulate: bool = False) -> Float[Tensor, "*chain"] | None:
         """Compute the gradient at the weights that were loaded, or add it to what is there if `accumulate`.
@@ -77,29 +68,48 @@ class LikelihoodGradient:
             The log likelihood, float64; None if `value` is False and leaving it out saves time. No chain sees another: what
             is NaN in one row stays there.
         """
-        if self.stack is None:
+        if data.code is None:
             return self._by_autograd(data, accumulate)
-        assert data.code is not None
-        kept: list[Any] = []
-        if self._joined is None:
-            raw, kept = self.stack.forward(self._weights, data.x, self._workspace)
-        else:
-            raw = self._joined.forward(data.x)
-        likelihood, total = self.model.likelihood, None
+        outputs, likelihood, total = self._way.forward(data.x).mT, self.model.likelihood, None
         if value:
-            total, score = likelihood.total_and_score(raw.mT, data.y, data.code)
+            total, score = likelihood.total_and_score(outputs, data.y, data.code)
         else:
-            score = likelihood.score(raw.mT, data.code)
-        if self._joined is None:
-            self.stack.backward(self._weights, kept, score.mT, self._workspace, self._gradients, accumulate)
-        else:
-            self._joined.backward(score.mT, accumulate)
+            score = likelihood.score(outputs, data.code)
+        self._way.backward(score.mT, accumulate)
         return total
 
     def _by_autograd(self, data: Data, accumulate: bool) -> Tensor:
+        assert isinstance(self._way, _AsTheyLie)
         with torch.enable_grad():
-            leaf = self._theta.detach().requires_grad_()
+            leaf = self._way.theta.detach().requires_grad_()
             total = self.model.likelihood.total(self.model.outputs(leaf, data.x), data.y)
             (part,) = torch.autograd.grad(total, leaf, torch.ones_like(total))  # rows do not mix: each its own
-        self._gradient.add_(part) if accumulate else self._gradient.copy_(part)
+        into = self._way.gradient()
+        into.add_(part) if accumulate else into.copy_(part)
         return total.detach()
+
+
+class _AsTheyLie:
+    """Weights as they lie in the flat vector, and the products of a stack on views of them; as `Joined` to its user."""
+
+    def __init__(self, model: FlatNetwork, stack: Stack | None, theta: Tensor):
+        self.theta, self._gradient, self._workspace = theta, torch.empty_like(theta), Workspace()
+        if stack is not None:
+            self._stack = stack
+            self._weights, self._into = (stack.bind(model.unflatten(flat)) for flat in (theta, self._gradient))
+
+    def inputs(self, x: Tensor) -> Tensor:
+        return x
+
+    def load(self, theta: Tensor) -> None:
+        self.theta.copy_(theta)
+
+    def gradient(self) -> Tensor:
+        return self._gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, self._kept = self._stack.forward(self._weights, x, self._workspace)
+        return outputs
+
+    def backward(self, slope: Tensor, accumulate: bool) -> None:
+        self._stack.backward(self._weights, self._kept, slope, self._workspace, self._into, accumulate)

@@ -18,7 +18,7 @@ from bayesrob.nets.forward import Step, sequence
 from bayesrob.numerics import outputs_per_example
 from bayesrob.types import Weights
 
-__all__ = ["Affine", "Stack", "Workspace", "activate", "computed_in_place", "feature_major", "through_activation", "values_kept"]
+__all__ = ["Affine", "Stack", "Workspace", "activate", "feature_major", "through_activation", "values_kept"]
 
 _aten: Any = torch.ops.aten
 
