@@ -20,6 +20,7 @@ SHAPED = [
     "bayesrob.models.gradient",
     "bayesrob.models.likelihoods",
     "bayesrob.nets.forward",
+    "bayesrob.nets.joined",
     "bayesrob.nets.stack",
     "bayesrob.numerics",
     "bayesrob.predictive.fresh",

@@ -63,10 +63,10 @@ class SharedDraw(Estimator):
     def value_and_gradients(self, loc: Tensor, scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
         likelihood = self._likelihood
         deviation = scale * self._normal(loc.shape)
-        torch.add(loc, deviation, out=likelihood.theta)
+        likelihood.load(loc + deviation)
         total = likelihood(likelihood.data(x, y))
         assert total is not None
-        by_loc = likelihood.gradient.mul(-1 / len(x))
+        by_loc = likelihood.gradient().mul(-1 / len(x))
         return total / -len(x), by_loc, deviation.mul_(by_loc)
 
 

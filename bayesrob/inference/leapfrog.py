@@ -149,7 +149,7 @@ def reasonable_step_size(
 
 
 def _own(tensor: Tensor) -> Tensor:
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+    return tensor.clone() if tensor._is_view() else tensor
 
 
 class DualAveraging:

@@ -108,7 +108,7 @@ class _Smoothing(Hardening):
         """x' in the ball around each `x` where the prediction differs most from that at `x`, as far as the steps find it."""
         eps, steps = self.settings.eps, self.settings.steps
         size = 2.5 * eps / steps if self.settings.step_size is None else self.settings.step_size
-        away = _Away(post.logits(x)[0], self.likelihood)
+        away = _Away(post.logits(x)[0])
         z = x + 1e-3 * torch.randn(x.shape, generator=self.generator, dtype=torch.float32).to(x)
         for _ in range(steps):
             z = torch.clamp(z + size * post.input_gradient(z, y, away).sign(), x - eps, x + eps)
@@ -129,15 +129,16 @@ class _Away(DrawMean):
 
     needs_classes = False
 
-    def __init__(self, outputs: Tensor, likelihood: Likelihood):
+    def __init__(self, outputs: Tensor):
         self.outputs = outputs
-        self.code = outputs.softmax(-1) if isinstance(likelihood, Categorical) else outputs
 
     def per_draw(self, outputs: Tensor, y: Labels, likelihood: Likelihood) -> Tensor:
         return divergence(likelihood, self.outputs, outputs)
 
     def slope(self, outputs: Tensor, y: Labels, likelihood: Likelihood) -> Tensor:
-        return likelihood.score(outputs, self.code).neg_()  # the cross-entropy with these labels differs by a constant
+        if isinstance(likelihood, Categorical):  # the cross-entropy with these labels differs by a constant
+            return outputs.softmax(-1) - self.outputs.softmax(-1)
+        return likelihood.score(outputs, self.outputs).neg_()
 
 
 def _number(value: object) -> bool:

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from pyro import distributions
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from bayesrob.errors import InputError, check_name
 from bayesrob.models.flat_network import FlatNetwork
 from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Normal
+from bayesrob.nets import forward
 from bayesrob.types import Batch, Labels
 
 __all__ = ["BayesianNetwork"]
@@ -95,7 +95,9 @@ class BayesianNetwork(FlatNetwork):
             normal: Any = distributions.Normal(torch.zeros_like(scale), scale)
             prior = normal.expand(shape).to_event(len(shape))
             weights[name] = pyro.sample(name, prior)
-        outputs = functional_call(self.net, weights, (x,))
+        outputs = forward(
+            self.net, self._steps, weights, x
+        )  # layer by layer if it can be: for torch's tracer (JitTrace_ELBO)
         if y is not None:
             self.likelihood.check_shapes(outputs, y)
         self._scaling(x, num_data)

@@ -61,17 +61,17 @@ class LogJoint:
             values, gradients = zip(*(self.gradient(row) for row in theta), strict=True)
             return torch.stack(values), torch.stack(gradients)
         likelihood, num_chains = self._likelihood, theta.shape[:-1].numel()
-        if likelihood.theta.shape != theta.shape:
+        if likelihood.shape != theta.shape:
             self._likelihood = likelihood = LikelihoodGradient(self.model, theta.shape, self._x)
         if self._data[0] != num_chains:
             self._data = num_chains, [likelihood.data(x, y) for x, y in self.chunks(num_chains)]
         with torch.no_grad():
-            likelihood.theta.copy_(theta)
+            likelihood.load(theta)
             total: Tensor | None = None
             for i, data in enumerate(self._data[1]):
                 part = likelihood(data, value, accumulate=i > 0)
                 total = part if total is None or part is None else total + part
-            return total, torch.addcmul(likelihood.gradient, theta, self._precision, value=-1)
+            return total, torch.addcmul(likelihood.gradient(), theta, self._precision, value=-1)
 
     def value(self, theta: Float[Tensor, " weight"]) -> Tensor:
         """log p(w, y | x), a float64 scalar."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesrob.models.flat_network import FlatNetwork
-from bayesrob.nets import Stack, Workspace, feature_major
+from bayesrob.nets import Joined, Stack, Workspace, feature_major
 from bayesrob.types import Batch, Labels
 
 __all__ = ["Data", "LikelihoodGradient"]
@@ -26,51 +26,90 @@ class Data(NamedTuple):
 class LikelihoodGradient:
     """log p(y | x, theta) and its gradient, at one flat weight vector `[weight]` or each of several `[chain, weight]`.
 
-    Stacks of linear layers are differentiated in closed form (`nets.Stack`), other networks by autograd. The weights and
-    the gradient have memory of their own, `theta` and `gradient`, whose views are made once: at small sizes they would cost
-    as much as the products.
+    Stacks of linear layers are differentiated in closed form (`nets.Stack`; small ones by `nets.Joined`), other networks by
+    autograd. The weights and the gradient have memory of their own, whose views are made once: at small sizes they would
+    cost as much as the products.
 
     Args:
-        model: the network and its likelihood. shape: of `theta`. example: points, of which the shape counts.
+        model: the network and its likelihood. shape: of theta. example: points, of which the shape counts.
     """
 
     def __init__(self, model: FlatNetwork, shape: tuple[int, ...], example: Batch):
-        self.model = model
-        self.theta: Float[Tensor, "*chain weight"] = model.empty(*shape[:-1])
-        self.gradient: Float[Tensor, "*chain weight"] = torch.empty_like(self.theta)
+        self.model, self.shape = model, shape
+        self._like = theta = model.empty(*shape[:-1])
         stack = Stack.of(model.net)
         self.stack = stack if stack is not None and stack.takes(example) else None
-        if self.stack is not None:
-            self._weights = self.stack.bind(model.unflatten(self.theta))
-            self._gradients = self.stack.bind(model.unflatten(self.gradient))
-            self._workspace = Workspace()
+        if self.stack is not None and Joined.takes(self.stack):
+            places = model.unflatten(torch.arange(model.num_weights, device=theta.device))
+            self._way: _AsTheyLie | Joined = Joined(self.stack, places, theta)
+        else:
+            self._way = _AsTheyLie(model, self.stack, theta)
 
     def data(self, x: Batch, y: Labels) -> Data:
         if self.stack is None:
             return Data(x, y, None)
-        return Data(feature_major(x), y, self.model.likelihood.encode(y, self.stack.out_features, self.theta))
+        code = self.model.likelihood.encode(y, self.stack.out_features, self._like)
+        return Data(self._way.inputs(feature_major(x)), y, code)
 
-    @torch.no_grad()
+    def load(self, theta: Float[Tensor, "*chain weight"]) -> None:
+        """Take the weights to differentiate at."""
+        self._way.load(theta)
+
+    def gradient(self) -> Float[Tensor, "*chain weight"]:
+        """Of the data seen since the last call that did not accumulate. Its memory is used again."""
+        return self._way.gradient()
+
     def __call__(self, data: Data, value: bool = True, accumulate: bool = False) -> Float[Tensor, "*chain"] | None:
-        """Write the gradient at `theta` into `gradient`, or add it to what is there if `accumulate`.
+        """Compute the gradient at the weights that were loaded, or add it to what is there if `accumulate`.
+
+        To be called without gradients.
 
         Returns:
             The log likelihood, float64; None if `value` is False and leaving it out saves time. No chain sees another: what
             is NaN in one row stays there.
         """
-        if self.stack is None:
+        if data.code is None:
             return self._by_autograd(data, accumulate)
-        assert data.code is not None
-        raw, kept = self.stack.forward(self._weights, data.x, self._workspace)
-        total = self.model.likelihood.total(raw.mT, data.y) if value else None
-        slope = self.model.likelihood.score(raw.mT, data.code).mT
-        self.stack.backward(self._weights, kept, slope, self._workspace, self._gradients, accumulate)
+        outputs, likelihood, total = self._way.forward(data.x).mT, self.model.likelihood, None
+        if value:
+            total, score = likelihood.total_and_score(outputs, data.y, data.code)
+        else:
+            score = likelihood.score(outputs, data.code)
+        self._way.backward(score.mT, accumulate)
         return total
 
     def _by_autograd(self, data: Data, accumulate: bool) -> Tensor:
+        assert isinstance(self._way, _AsTheyLie)
         with torch.enable_grad():
-            leaf = self.theta.detach().requires_grad_()
+            leaf = self._way.theta.detach().requires_grad_()
             total = self.model.likelihood.total(self.model.outputs(leaf, data.x), data.y)
             (part,) = torch.autograd.grad(total, leaf, torch.ones_like(total))  # rows do not mix: each its own
-        self.gradient.add_(part) if accumulate else self.gradient.copy_(part)
+        into = self._way.gradient()
+        into.add_(part) if accumulate else into.copy_(part)
         return total.detach()
+
+
+class _AsTheyLie:
+    """Weights as they lie in the flat vector, and the products of a stack on views of them; as `Joined` to its user."""
+
+    def __init__(self, model: FlatNetwork, stack: Stack | None, theta: Tensor):
+        self.theta, self._gradient, self._workspace = theta, torch.empty_like(theta), Workspace()
+        if stack is not None:
+            self._stack = stack
+            self._weights, self._into = (stack.bind(model.unflatten(flat)) for flat in (theta, self._gradient))
+
+    def inputs(self, x: Tensor) -> Tensor:
+        return x
+
+    def load(self, theta: Tensor) -> None:
+        self.theta.copy_(theta)
+
+    def gradient(self) -> Tensor:
+        return self._gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, self._kept = self._stack.forward(self._weights, x, self._workspace)
+        return outputs
+
+    def backward(self, slope: Tensor, accumulate: bool) -> None:
+        self._stack.backward(self._weights, self._kept, slope, self._workspace, self._into, accumulate)

@@ -2,6 +2,7 @@
 
 from bayesrob.nets.cnn import cnn
 from bayesrob.nets.forward import draws_forward, forward, sequence
+from bayesrob.nets.joined import Joined
 from bayesrob.nets.lstm import LSTM, lstm
 from bayesrob.nets.mlp import mlp
 from bayesrob.nets.mobilenet import mobilenet_v2
@@ -23,6 +24,7 @@ __all__ = [
     "ARCHITECTURES",
     "LSTM",
     "Affine",
+    "Joined",
     "Stack",
     "Workspace",
     "activate",

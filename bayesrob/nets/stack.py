@@ -219,10 +219,15 @@ class Affine:
                 torch.sum(d, -1, out=into.bias)
 
 
+def computed_in_place(layer: nn.Module) -> bool:
+    """Whether the layer's derivative follows from its output."""
+    negative = isinstance(layer, nn.LeakyReLU) and layer.negative_slope < 0  # the output's sign is not the input's then
+    return type(layer) in _FROM_OUTPUT and not negative
+
+
 def activate(layer: nn.Module, h: Tensor, fresh: bool) -> tuple[Tensor, Any]:
     """`layer(h)` and what `through_activation` needs; in place if it can be and `h` is `fresh`: nobody else's."""
-    negative = isinstance(layer, nn.LeakyReLU) and layer.negative_slope < 0  # the output's sign is not the input's then
-    if fresh and type(layer) in _FROM_OUTPUT and not negative:
+    if fresh and computed_in_place(layer):
         h = _FROM_OUTPUT[type(layer)][0](layer, h)
         return h, h
     with torch.enable_grad():

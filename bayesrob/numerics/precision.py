@@ -39,11 +39,19 @@ def low_products(precision: str, device: torch.device) -> Iterator[None]:
             "Use 'bf16', or 'full'.",
         )
     matmul: Any = torch.backends.cuda.matmul
-    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    if not hasattr(matmul, "fp32_precision"):  # before torch 2.9
+        before, matmul.allow_tf32 = matmul.allow_tf32, True
+        try:
+            yield
+        finally:
+            matmul.allow_tf32 = before
+        return
+    # Not `allow_tf32`, which refuses to be read where a user has set the newer one.
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
     try:
         yield
-    finally:
-        matmul.allow_tf32 = before
+    finally:  # what was inherited from the setting for all backends is to be so again
+        matmul.fp32_precision = "none" if before == getattr(torch.backends, "fp32_precision", "none") else before
 
 
 def fast_precision() -> str:

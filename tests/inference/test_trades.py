@@ -10,7 +10,7 @@ from bayesrob import nets
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference import SGD, SVI, TRADES
 from bayesrob.inference.hardening import LiveNetwork
-from bayesrob.inference.trades import _Smoothing, divergence
+from bayesrob.inference.trades import _Away, _Smoothing, divergence
 from bayesrob.models import BayesianNetwork, Categorical, Normal
 from bayesrob.nets import initialise
 from tests.inference.defences import bits, digits, mlp, two_classes
@@ -32,6 +32,15 @@ def test_the_divergence_is_that_of_the_distributions():
     torch.testing.assert_close(divergence(Categorical(), a, b), torch.distributions.kl_divergence(*categorical))
     normal = [torch.distributions.Independent(torch.distributions.Normal(mean, 0.3), 1) for mean in (a, b)]
     torch.testing.assert_close(divergence(Normal(0.3), a, b), torch.distributions.kl_divergence(*normal))
+
+
+@pytest.mark.parametrize("likelihood", [Categorical(), Normal(0.3)], ids=["categorical", "normal"])
+def test_the_way_away_is_the_divergences_derivative(likelihood):
+    g = torch.Generator().manual_seed(0)
+    here, outputs = torch.randn(6, 4, generator=g).double(), torch.randn(3, 6, 4, generator=g).double().requires_grad_()
+    away, y = _Away(here), torch.zeros(6, dtype=torch.int64)
+    (expected,) = torch.autograd.grad(away.per_draw(outputs, y, likelihood).sum(), outputs)
+    torch.testing.assert_close(away.slope(outputs.detach(), y, likelihood), expected, rtol=1e-12, atol=1e-13)
 
 
 def test_on_a_linear_classifier_trades_finds_an_end_of_the_ball():

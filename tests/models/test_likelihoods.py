@@ -36,6 +36,24 @@ def test_total_is_the_sum_in_float64(name):
     assert float(total) == pytest.approx(float(likelihood.log_prob(OUTPUTS[0], y).sum()), rel=1e-6)
 
 
+@pytest.mark.parametrize("outputs", [2, 3, 5])
+@pytest.mark.parametrize("name", CASES)
+def test_total_and_score_together_are_log_probs_sum_and_derivative(name, outputs):
+    """Of confident networks too: at a margin of 60 one class's probability is 1 to float64."""
+    likelihood = CASES[name][0]
+    for scale in (1.0, 60.0):
+        leaf = (scale * random_inputs(4, 5, outputs)).requires_grad_()
+        y = random_inputs(5, outputs, seed=3) if name == "normal" else torch.arange(5) % outputs
+        value = likelihood.log_prob(leaf, y)
+        (derivative,) = torch.autograd.grad(value.sum(), leaf)
+        code = likelihood.encode(y, outputs, leaf.detach())
+        total, score = likelihood.total_and_score(leaf.detach().mT.contiguous().mT, y, code)
+        assert total.dtype == torch.float64
+        torch.testing.assert_close(total, value.sum(-1).detach(), rtol=1e-12, atol=1e-300)
+        torch.testing.assert_close(score, derivative, rtol=1e-10, atol=1e-300)
+        torch.testing.assert_close(likelihood.score(leaf.detach(), code), derivative, rtol=1e-10, atol=1e-300)
+
+
 def test_predictive_of_classes_is_the_log_of_the_mean_probability():
     expected = OUTPUTS.softmax(-1).mean(0).log()
     torch.testing.assert_close(Categorical().predictive(OUTPUTS), expected, rtol=1e-12, atol=1e-13)

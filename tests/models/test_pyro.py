@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro
 import pytest
 import torch
-from pyro.infer import HMC, MCMC, NUTS, SVI, Trace_ELBO
+from pyro.infer import HMC, MCMC, NUTS, SVI, JitTrace_ELBO, Trace_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 
 from bayesrob import nets
@@ -54,6 +54,21 @@ def test_svi_with_mini_batches_finds_the_conjugate_mean(guide):
     median = guide.median()
     found = torch.cat([median["1.weight"].flatten(), median["1.bias"].flatten()])
     assert (found - mean).abs().max() < 0.1
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_losses_of_a_traced_model_are_those_of_the_model():
+    x, y = torch.randn(10, 3), torch.randint(2, (10,))
+    model = BayesianNetwork(nets.mlp(3, (4,), 2))
+    losses = []
+    for loss in (Trace_ELBO(), JitTrace_ELBO(ignore_jit_warnings=True)):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        svi = SVI(model, AutoDiagonalNormal(model, init_scale=0.1), pyro.optim.Adam({"lr": 0.0}), loss)
+        svi.step(x, y)  # traces
+        pyro.set_rng_seed(1)
+        losses.append([svi.step(x, y) for _ in range(3)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_classification_runs_too():
