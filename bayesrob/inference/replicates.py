@@ -31,8 +31,9 @@ __all__ = ["LONG", "Replicates"]
 
 LONG = 5e7
 """Values that the layers put out for all of a model's training points, from which on processes are the default. One epoch of
-SGD then takes half a second (convolutions: 1,100 images of `cnn(hidden=32)`) to four (wide linear layers: 96,000 points of
-784-512-10) on one core, ten epochs and more several times the two to three seconds in which a process starts."""
+SGD then takes half a second of one core (1,060 images of 28 x 28 under `cnn(hidden=32)`, Xeon) to three (96,000 points of
+784-512-10), so ten epochs and more outweigh a process's start: 2.2 seconds for importing torch and bayesrob, 1.4 until torch's
+optimizers are ready."""
 
 
 @dataclasses.dataclass(frozen=True)
