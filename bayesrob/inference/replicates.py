@@ -32,8 +32,8 @@ __all__ = ["LONG", "Replicates"]
 LONG = 5e7
 """Values that the layers put out for all of a model's training points, from which on processes are the default. One epoch of
 SGD then takes half a second of one core (1,060 images of 28 x 28 under `cnn(hidden=32)`, Xeon) to three (96,000 points of
-784-512-10), so ten epochs and more outweigh a process's start: 2.2 seconds for importing torch and bayesrob, 1.4 until torch's
-optimizers are ready."""
+784-512-10), so ten epochs and more outweigh a process's start: 2.2 seconds for importing torch and bayesrob, 1.4 until an
+optimizer of torch's is ready."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,9 @@ class Replicates:
             and the first two of four. Yang et al.'s repetitions of the splitting are other seeds of `fit`.
         members: "in_turn", one after the other in this process; "batched", all at once, for SGD and stacks of linear layers
             (`Ensemble.members`); "processes", side by side. None: batched where the networks have fewer than 2^15 weights;
-            else processes, where there are two cores, the network is on the CPU, can be sent, and is `LONG` at work; in turn
-            else. What takes long for other reasons (long chains of small networks) gains from `fit(..., workers=2)`.
+            else processes, where there are two cores, the network is on the CPU and `LONG` at work, and all can be sent (what
+            a script or notebook itself defines cannot); else in turn, where torch's own threads share the cores. What takes
+            long for other reasons (long chains of small networks) gains from `fit(..., workers=2)`.
 
     Raises:
         InputError: fewer than two models (they have no variance), a method that is none; UnknownNameError: another word.
@@ -111,8 +112,9 @@ class Replicates:
             model, dataset, seed: see `Inference.fit`.
             folder: where models are kept as soon as they are done (batched: all at the end), where `fit_once` looks for
                 them and keeps its own. A run that was interrupted trains only what is missing. None: nothing is kept.
-            workers: processes at once, each with one thread of torch; more than one asks for processes where `members` is
-                None, one for none. None: as many as there are usable cores. No more than models.
+            workers: processes at once, each with one thread of torch and a copy of the data; more than one asks for
+                processes where `members` is None, one for none. None: as many as there are usable cores. No more than
+                models.
             key: see `fit_once`, for networks of your own with a folder.
 
         Returns:

@@ -76,7 +76,8 @@ def test_models_must_agree(other, what):
 def test_only_models_of_one_held_draw():
     net = nets.mlp(2, (3,), 2)
     loc = {name: parameter.detach() for name, parameter in net.named_parameters()}
-    fresh = GaussianDraws(net, loc, {name: torch.ones_like(tensor) for name, tensor in loc.items()})
+    scale = {name: torch.ones_like(tensor) for name, tensor in loc.items()}
+    fresh = GaussianDraws(net, loc, scale, bounds=(0, 1), input_shape=(2,))
     two = from_predictives([single(0), single(1)])
     own = from_modules([Recurrent().eval()])
     for bad in ([], [single(0), two], [fresh], [own], single(0), [net], None):
