@@ -54,9 +54,9 @@ class Replicates:
             and the first two of four. Yang et al.'s repetitions of the splitting are other seeds of `fit`.
         members: "in_turn", one after the other in this process; "batched", all at once, for SGD and stacks of linear layers
             (`Ensemble.members`); "processes", side by side. None: batched where the networks have fewer than 2^15 weights;
-            else processes, where there are two cores, the network is on the CPU and `LONG` at work, and all can be sent (what
-            a script or notebook itself defines cannot); else in turn, where torch's own threads share the cores. What takes
-            long for other reasons (long chains of small networks) gains from `fit(..., workers=2)`.
+            else processes, where there are two cores, the network is on the CPU and `LONG` at work, and all can be sent
+            (what a script or notebook itself defines cannot); else in turn, where torch's own threads share the cores. What
+            takes long for other reasons (long chains of small networks) gains from `fit(..., workers=2)`.
 
     Raises:
         InputError: fewer than two models (they have no variance), a method that is none; UnknownNameError: another word.
