@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 import tempfile
@@ -125,6 +126,7 @@ class Replicates:
                 processes, where these are asked for. CheckpointError: as `fit_once`. WorkerError: processes failed or died;
                 the others went on, are in its `models`, and in `folder`. In turn an error ends the run.
         """
+        likelihood = self.method._check(model, dataset)
         rng.derive(seed)
         if workers is not None:
             require_count("workers", workers, "It counts processes.")
@@ -135,7 +137,6 @@ class Replicates:
             "Each needs a point.",
             "Give more points, or fewer models.",
         )
-        likelihood = self.method._check(model, dataset)
         data = [self.part(dataset, seed, i) for i in everyone]
         seeds = [self.member_seed(seed, i) for i in everyone]
         job = Job(self.method, model, data, seeds, numerics.asked())
@@ -172,8 +173,8 @@ class Replicates:
         if asked != "in_turn" and batches(self.method, net, dataset, asked):
             return "batched", b""
         parameter = next(net.parameters())
-        with torch.no_grad():
-            values = values_kept(net, dataset.x_train[:1].to(parameter)) * len(dataset.x_train)
+        with torch.no_grad():  # a copy, as batch statistics are of training mode and would move
+            values = values_kept(copy.deepcopy(net).eval(), dataset.x_train[:1].to(parameter)) * len(dataset.x_train)
         if asked is None and workers is None and parameter.is_cpu and usable_cores() > 1 and values >= LONG:
             with contextlib.suppress(InputError):  # cannot be sent
                 return "processes", packed(job)

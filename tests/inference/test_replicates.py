@@ -242,6 +242,18 @@ class Own(nn.Sequential):
     """As if the script that runs had defined it."""
 
 
+def test_the_network_is_left_alone(moons, monkeypatch):
+    """Also by the look at how long it takes: in training mode its statistics would move, or one point be refused."""
+    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert way_of(BASE, net, moons, monkeypatch) == "processes"
+    models = Replicates(BASE, 2, members="in_turn").fit(net, moons)
+    assert net.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    post = from_predictives(models)
+    assert all(torch.equal(post.logits(moons.x_test)[i], models[i].logits(moons.x_test)[0]) for i in range(2))
+
+
 def test_processes_by_default_for_what_takes_long(moons, monkeypatch):
     """`Stack.of` a network of 2 x 6 x 2 keeps 6 + 2 values of each of 100 points."""
     bnn, method = BayesianNetwork(network()), METHODS["SVI"]
