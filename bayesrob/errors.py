@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "BayesrobError",
@@ -14,6 +15,7 @@ __all__ = [
     "ModelWarning",
     "SuspiciousOutputs",
     "UnknownNameError",
+    "WorkerError",
     "check_name",
 ]
 
@@ -42,6 +44,25 @@ class MissingDataError(BayesrobError, FileNotFoundError):
 
 class CheckpointError(BayesrobError, OSError):
     """Saved draws that are missing, damaged, or need a network that they do not describe."""
+
+
+class WorkerError(BayesrobError, RuntimeError):
+    """Some of several models could not be trained in their processes.
+
+    Args:
+        models: those that could, in order; None where one could not.
+        errors: what happened to the others, by number from 0.
+    """
+
+    def __init__(self, models: list[Any], errors: dict[int, str], do: str):
+        lost = "\n".join(f"Model {number + 1}: {error}" for number, error in sorted(errors.items()))
+        kept = sum(model is not None for model in models)
+        super().__init__(
+            f"{len(errors)} of {len(models)} models could not be trained.",
+            f"{lost}\nThe other {kept} are in this error's `models`.",
+            do,
+        )
+        self.models, self.errors = models, errors
 
 
 class ConvergenceWarning(UserWarning):

@@ -10,6 +10,7 @@ from bayesrob.inference.ensemble import Ensemble
 from bayesrob.inference.fit_once import fit_once
 from bayesrob.inference.hmc import HMC
 from bayesrob.inference.nuts import NUTS
+from bayesrob.inference.replicates import Replicates
 from bayesrob.inference.sdr import SDR
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.svi import SVI
@@ -48,5 +49,6 @@ __all__ = [
     "Ensemble",
     "Inference",
     "MCDropout",
+    "Replicates",
     "fit_once",
 ]

@@ -61,6 +61,23 @@ class Inference(abc.ABC):
         Raises:
             InputError: the model does not fit the data, before any work.
         """
+        predictive = self._trained(model, dataset, seed, each_epoch)
+        for note in predictive.info["notes"]:
+            warnings.warn(note, ConvergenceWarning, stacklevel=2)
+        return predictive
+
+    def settings(self) -> dict[str, Any]:
+        """The fields, as records of a fit hold them; those that are methods or attacks by settings of their own."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @abc.abstractmethod
+    def _run(
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+    ) -> tuple[Predictive, list[str], dict[str, Any]]:
+        """The method itself: a Predictive, what a user must be warned about, and anything else to record."""
+
+    def _trained(self, model: nn.Module, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None) -> Predictive:
+        """`fit` without its warnings, which are in `info["notes"]`."""
         require(
             each_epoch is None or self.in_epochs,
             f"each_epoch with {type(self).__name__}.",
@@ -77,32 +94,34 @@ class Inference(abc.ABC):
             if each_epoch is not None:
                 watch["each_epoch"] = lambda epoch, predictive: seen.append(each_epoch(epoch, predictive))
             predictive, notes, record = self._run(model, likelihood, dataset, seed, **watch)
+        record |= {"epochs": seen} if seen else {}
+        return self._recorded(predictive, model, dataset, seed, products, time.perf_counter() - start, notes, record)
+
+    def _recorded[P: Predictive](
+        self,
+        predictive: P,
+        model: nn.Module,
+        dataset: Dataset,
+        seed: int,
+        products: numerics.Products,
+        seconds: float,
+        notes: list[str],
+        record: dict[str, Any],
+    ) -> P:
+        """`predictive`, told how it was made."""
         predictive.info.update(
             method=type(self).__name__,
             settings=self.settings(),
             seed=int(seed),
             dataset={"name": dataset.name, "n_train": len(dataset.x_train)},
             prior_scale=model.prior_scale if isinstance(model, BayesianNetwork) else None,
-            seconds=time.perf_counter() - start,
+            seconds=seconds,
             versions={"bayesrob": __version__, "torch": torch.__version__},
             numerics=products.record(),
             notes=notes,
             **record,
-            **({"epochs": seen} if seen else {}),
         )
-        for note in notes:
-            warnings.warn(note, ConvergenceWarning, stacklevel=2)
         return predictive
-
-    def settings(self) -> dict[str, Any]:
-        """The fields, as records of a fit hold them; those that are methods or attacks by settings of their own."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-    @abc.abstractmethod
-    def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
-    ) -> tuple[Predictive, list[str], dict[str, Any]]:
-        """The method itself: a Predictive, what a user must be warned about, and anything else to record."""
 
     def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
         require(

@@ -13,15 +13,12 @@ from bayesrob.data import Dataset
 from bayesrob.errors import check_name
 from bayesrob.inference.base import Inference, require
 from bayesrob.inference.sgd import SGD
-from bayesrob.inference.together import train_together
+from bayesrob.inference.together import batches, train_together
 from bayesrob.models import BayesianNetwork, Likelihood
-from bayesrob.nets import Stack
 from bayesrob.predictive import HeldDraws
+from bayesrob.predictive.stacking import stacked
 
 __all__ = ["Ensemble"]
-
-SMALL = 2**15
-"""Weights of a network from which on a member's own products take longer than their dispatch: see `Ensemble.members`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,24 +79,12 @@ class Ensemble(Inference):
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         net = model.net if isinstance(model, BayesianNetwork) else model
         assert isinstance(net, nn.Module)
-        batched = self._batched(net, dataset)
+        batched = batches(self.base, net, dataset, self.members)
         train = self._together if batched else self._in_turn
         predictive, runs, records = train(model, net, likelihood, dataset, seed)
         notes = [f"Member {i + 1} of {self.size}: {note}" for i, found in enumerate(runs) for note in found]
         record = {"base": type(self.base).__name__, "trained": "batched" if batched else "in_turn", "members": records}
         return predictive, notes, record
-
-    def _batched(self, net: nn.Module, dataset: Dataset) -> bool:
-        stack = Stack.of(net) if type(self.base) is SGD else None  # a subclass may train otherwise
-        can = stack is not None and stack.takes(dataset.x_train)
-        require(
-            can or self.members != "batched",
-            'members="batched" for other networks than stacks of linear layers, or another base than SGD.',
-            "Only their members are trained by batched products.",
-            'Give members="in_turn", or None.',
-        )
-        small = sum(parameter.numel() for parameter in net.parameters()) < SMALL
-        return can and (small if self.members is None else self.members == "batched")
 
     def _in_turn(
         self, model: nn.Module, net: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
@@ -139,14 +124,3 @@ class Ensemble(Inference):
             return dataset
         index = self.bootstrap_index(seed, member, len(dataset.x_train)).to(dataset.x_train.device)
         return dataclasses.replace(dataset, x_train=dataset.x_train[index], y_train=dataset.y_train[index])
-
-
-def stacked(members: list[HeldDraws]) -> dict[str, Tensor]:
-    """The members' parameters, and buffers (batch statistics) where they differ, `[draw, *shape]`."""
-    weights = {name: torch.cat([member.weights[name] for member in members]) for name in members[0].weights}
-    buffers = [dict(member.net.named_buffers()) for member in members]
-    for name, first in buffers[0].items():
-        counts = name.rpartition(".")[2] == "num_batches_tracked"  # plays no part in a prediction
-        if name not in weights and not counts and any(not torch.equal(first, other[name]) for other in buffers[1:]):
-            weights[name] = torch.stack([buffer[name] for buffer in buffers])
-    return weights

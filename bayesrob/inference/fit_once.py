@@ -23,7 +23,7 @@ from bayesrob.models import BayesianNetwork
 from bayesrob.nets import sequence, spec_of
 from bayesrob.predictive import Predictive, load
 
-__all__ = ["fit_once"]
+__all__ = ["fit_once", "found", "place_of"]
 
 
 def fit_once(
@@ -53,6 +53,21 @@ def fit_once(
         InputError: as `fit`, and a network of your own without a key. CheckpointError: the saved result is damaged; remove
             its folder to fit again.
     """
+    place = place_of(method, model, dataset, folder, seed, key)
+    if not place.exists():
+        predictive = method.fit(model, dataset, seed=seed, each_epoch=each_epoch)
+        predictive.save(place)
+        return predictive
+    predictive = found(place, model)
+    for note in predictive.info.get("notes", []):
+        warnings.warn(note, ConvergenceWarning, stacklevel=2)
+    return predictive
+
+
+def place_of(
+    method: Inference, model: nn.Module, dataset: Dataset, folder: str | os.PathLike[str], seed: int, key: str | None
+) -> Path:
+    """Where `fit_once` keeps this very fit."""
     method._check(model, dataset)
     net = model.net if isinstance(model, BayesianNetwork) else model
     if key is None and spec_of(net) is None and sequence(net) is None:
@@ -62,15 +77,14 @@ def fit_once(
             'Pass key="..." that you change with the code, or use fit and save.',
         )
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", dataset.name)[:40]
-    path = Path(folder) / f"{type(method).__name__}-{name}-{_digest(method, model, dataset, seed, key)[:16]}"
-    if path.exists():
-        predictive = load(path, net=net).to(next(net.parameters()).device)
-        for note in predictive.info.get("notes", []):
-            warnings.warn(note, ConvergenceWarning, stacklevel=2)
-        return predictive
-    predictive = method.fit(model, dataset, seed=seed, each_epoch=each_epoch)
-    predictive.save(path)
-    return predictive
+    return Path(folder) / f"{type(method).__name__}-{name}-{_digest(method, model, dataset, seed, key)[:16]}"
+
+
+def found(place: Path, model: nn.Module) -> Predictive:
+    """The fit that is kept at `place`, on the model's device."""
+    net = model.net if isinstance(model, BayesianNetwork) else model
+    assert isinstance(net, nn.Module)
+    return load(place, net=net).to(next(net.parameters()).device)
 
 
 def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, key: str | None) -> str:

@@ -9,13 +9,36 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob import progress, rng
+from bayesrob.data import Dataset
+from bayesrob.inference.base import Inference, require
 from bayesrob.inference.optimise import RECORDS, Minimised, num_epochs
 from bayesrob.inference.sgd import SGD
 from bayesrob.models import BayesianNetwork, Likelihood
-from bayesrob.nets import draws_forward, initialise, sequence
+from bayesrob.nets import Stack, draws_forward, initialise, sequence
 from bayesrob.types import Batch, Labels
 
-__all__ = ["train_together"]
+__all__ = ["SMALL", "batches", "train_together"]
+
+SMALL = 2**15
+"""Weights of a network from which on a member's own products take longer than their dispatch: see `Ensemble.members`."""
+
+
+def batches(base: Inference, net: nn.Module, dataset: Dataset, members: str | None) -> bool:
+    """Whether members are to be trained by `train_together`: asked for ("batched"), or (None) faster.
+
+    Raises:
+        InputError: asked for where they cannot be.
+    """
+    stack = Stack.of(net) if type(base) is SGD else None  # a subclass may train otherwise
+    can = stack is not None and stack.takes(dataset.x_train)
+    require(
+        can or members != "batched",
+        'members="batched" for other networks than stacks of linear layers, or another method than SGD.',
+        "Only their members are trained by batched products.",
+        'Give members="in_turn", or None.',
+    )
+    small = sum(parameter.numel() for parameter in net.parameters()) < SMALL
+    return can and (small if members is None else members == "batched")
 
 
 def train_together(
@@ -36,13 +59,14 @@ def train_together(
 
     Args:
         base: settings. net: a stack of linear layers (`nets.sequence`); bnn: where there is a prior. x, y: the data.
-        seeds: one for each member. points: which points each sees, int64 `[n]`; None: all, once.
+        seeds: one for each member. points: which each sees, int64 `[n]`, as many for all; None: all, once.
         description: of the progress bar.
 
     Returns:
         Weights `[member, *shape]` by name, and how each member's run went.
     """
-    steps_of, num_data, count = sequence(net), len(x), len(seeds)
+    steps_of, count = sequence(net), len(seeds)
+    num_data = len(x) if points is None else len(points[0])
     begin = [initialise(net, seed, "sgd") if base.initial == "fresh" else copy.deepcopy(net) for seed in seeds]
     named = [dict(member.named_parameters()) for member in begin]
     weights = {n: torch.stack([own[n].detach() for own in named]).requires_grad_() for n in named[0]}

@@ -3,11 +3,12 @@
 from bayesrob.numerics.chunks import CACHE_BYTES, chunk_size, outputs_per_example, slices
 from bayesrob.numerics.logspace import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
 from bayesrob.numerics.precision import PRECISIONS, fast_precision, low_dtype, low_products
-from bayesrob.numerics.routes import asked, choose, products, route
+from bayesrob.numerics.routes import Products, asked, choose, products, route
 
 __all__ = [
     "CACHE_BYTES",
     "PRECISIONS",
+    "Products",
     "asked",
     "categorical_log_likelihood",
     "categorical_score",

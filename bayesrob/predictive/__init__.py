@@ -10,6 +10,7 @@ from bayesrob.predictive.modules import from_modules
 from bayesrob.predictive.objectives import OBJECTIVES
 from bayesrob.predictive.preprocessed import Preprocessed
 from bayesrob.predictive.random_resize import RandomResizePad
+from bayesrob.predictive.stacking import from_predictives
 from bayesrob.predictive.votes import majority
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Preprocessed",
     "RandomResizePad",
     "from_modules",
+    "from_predictives",
     "load",
     "majority",
 ]

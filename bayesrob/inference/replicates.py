@@ -1,0 +1,237 @@
+"""One method, several models: other seeds, or other parts of the training set. What bias and variance are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bayesrob import numerics, progress, rng
+from bayesrob.data import Dataset
+from bayesrob.errors import ConvergenceWarning, InputError, WorkerError, check_name
+from bayesrob.inference.base import Inference, require, require_count
+from bayesrob.inference.fit_once import found, place_of
+from bayesrob.inference.processes import Job, packed, train_apart, usable_cores
+from bayesrob.inference.sgd import SGD
+from bayesrob.inference.together import batches, train_together
+from bayesrob.models import BayesianNetwork, Likelihood
+from bayesrob.nets import values_kept
+from bayesrob.predictive import HeldDraws, Predictive
+
+__all__ = ["LONG", "Replicates"]
+
+LONG = 5e7
+"""Values that the layers put out for all of a model's training points, from which on processes are the default. One epoch of
+SGD then takes half a second of one core (1,060 images of 28 x 28 under `cnn(hidden=32)`, Xeon) to three (96,000 points of
+784-512-10), so ten epochs and more outweigh a process's start: 2.2 seconds for importing torch and bayesrob, 1.4 until an
+optimizer of torch's is ready."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replicates:
+    """T models of one method, for studies of bias and variance (`analysis.bias_variance`, axis of models).
+
+    Model i is what `method.fit(model, part, seed=Replicates.member_seed(seed, i))` gives, where `part` is
+    `self.part(dataset, seed, i)`. In turn and in processes it is so to the last bit that the number of threads allows (in a
+    process there is one), batched up to the rounding of batched products, by which long runs part.
+
+    Args:
+        method: any method with its settings; its result may be one network or a posterior.
+        num_models: 5, as in seed paper 000.
+        over: "seeds": each sees all the data; its initial weights, order of the data and other random choices are its own
+            (with more models the first stay what they were). "disjoint_splits": each also has a part of the data to itself
+            (Yang et al. 2020): a permutation that depends on the seed alone, cut into `num_models` runs of
+            floor(n / num_models) points; the remainder is dropped. So the first of two splits contains the first of three,
+            and the first two of four. Yang et al.'s repetitions of the splitting are other seeds of `fit`.
+        members: "in_turn", one after the other in this process; "batched", all at once, for SGD and stacks of linear layers
+            (`Ensemble.members`); "processes", side by side. None: batched where the networks have fewer than 2^15 weights;
+            else processes, where there are two cores, the network is on the CPU and `LONG` at work, and all can be sent
+            (what a script or notebook itself defines cannot); else in turn, where torch's own threads share the cores. What
+            takes long for other reasons (long chains of small networks) gains from `fit(..., workers=2)`.
+
+    Raises:
+        InputError: fewer than two models (they have no variance), a method that is none; UnknownNameError: another word.
+    """
+
+    method: Inference
+    num_models: int = 5
+    over: Literal["seeds", "disjoint_splits"] = "seeds"
+    members: Literal["in_turn", "batched", "processes"] | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.method, Inference),
+            f"method is {self.method!r}.",
+            "It trains the models.",
+            "Give a method with its settings, e.g. Replicates(SGD(epochs=20)).",
+        )
+        require_count("num_models", self.num_models, "A variance needs two models.", least=2)
+        check_name("over", self.over, ["disjoint_splits", "seeds"])
+        if self.members is not None:
+            check_name("members", self.members, ["batched", "in_turn", "processes"])
+
+    @staticmethod
+    def member_seed(seed: int, member: int) -> int:
+        """The seed that model number `member`, from 0, is trained with."""
+        return rng.derive(seed, "replicates", member)
+
+    def split_index(self, seed: int, member: int, num_data: int) -> Tensor:
+        """Numbers of the training points of model `member` under "disjoint_splits", int64 `[num_data // num_models]`."""
+        size = num_data // self.num_models
+        order = torch.randperm(num_data, generator=rng.generator(seed, "replicates", "splits"))
+        return order[member * size : (member + 1) * size]
+
+    def part(self, dataset: Dataset, seed: int, member: int) -> Dataset:
+        """What model number `member` is trained on: `dataset` itself, or its split of it."""
+        if self.over == "seeds":
+            return dataset
+        index = self.split_index(seed, member, len(dataset.x_train)).to(dataset.x_train.device)
+        return dataclasses.replace(dataset, x_train=dataset.x_train[index], y_train=dataset.y_train[index])
+
+    def fit(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        seed: int = 0,
+        folder: str | os.PathLike[str] | None = None,
+        workers: int | None = None,
+        key: str | None = None,
+    ) -> list[Predictive]:
+        """Train the models; `predictive.from_predictives` makes one predictive of networks trained so.
+
+        Args:
+            model, dataset, seed: see `Inference.fit`.
+            folder: where models are kept as soon as they are done (batched: all at the end), where `fit_once` looks for
+                them and keeps its own. A run that was interrupted trains only what is missing. None: nothing is kept.
+            workers: processes at once, each with one thread of torch and a copy of the data; more than one asks for
+                processes where `members` is None, one for none. None: as many as there are usable cores. No more than
+                models.
+            key: see `fit_once`, for networks of your own with a folder.
+
+        Returns:
+            `num_models` Predictives, in order.
+
+        Raises:
+            InputError: as `method.fit`, before any work; fewer points than models; what cannot be batched or sent to
+                processes, where these are asked for. CheckpointError: as `fit_once`. WorkerError: processes failed or died;
+                the others went on, are in its `models`, and in `folder`. In turn an error ends the run.
+        """
+        likelihood = self.method._check(model, dataset)
+        rng.derive(seed)
+        if workers is not None:
+            require_count("workers", workers, "It counts processes.")
+        num_data, everyone = len(dataset.x_train), range(self.num_models)
+        require(
+            self.over == "seeds" or num_data >= self.num_models,
+            f"{num_data} training points for {self.num_models} disjoint splits.",
+            "Each needs a point.",
+            "Give more points, or fewer models.",
+        )
+        data = [self.part(dataset, seed, i) for i in everyone]
+        seeds = [self.member_seed(seed, i) for i in everyone]
+        job = Job(self.method, model, data, seeds, numerics.asked())
+        places: dict[int, Path] = {}
+        if folder is not None:
+            places = {i: place_of(self.method, model, data[i], folder, seeds[i], key) for i in everyone}
+        models = {i: found(place, model) for i, place in places.items() if place.exists()}
+
+        def keep(i: int, trained: Predictive) -> None:
+            models[i] = trained
+            if i in places:
+                trained.save(places[i])
+
+        if missing := [i for i in everyone if i not in models]:
+            way, sent = self._way(job, workers)
+            if way == "processes":
+                models |= self._apart(job.model, sent, missing, places, workers, models)
+            elif way == "batched":
+                points = None if self.over == "seeds" else [self.split_index(seed, i, num_data) for i in missing]
+                self._batched(job, likelihood, dataset, points, missing, keep)
+            else:
+                self._in_turn(job, missing, keep)
+        for i in everyone:
+            for note in models[i].info.get("notes", []):
+                warnings.warn(f"Model {i + 1} of {self.num_models}: {note}", ConvergenceWarning, stacklevel=2)
+        return [models[i] for i in everyone]
+
+    def _way(self, job: Job, workers: int | None) -> tuple[str, bytes]:
+        """How models are trained, and what is sent to processes. Not a matter of how many are missing: bits depend on it."""
+        net, dataset = _network(job.model), job.data[0]
+        asked = "processes" if self.members is None and workers is not None and workers > 1 else self.members
+        if asked == "processes":
+            return "processes", packed(job)
+        if asked != "in_turn" and batches(self.method, net, dataset, asked):
+            return "batched", b""
+        parameter = next(net.parameters())
+        with torch.no_grad():  # a copy, as batch statistics are of training mode and would move
+            values = values_kept(copy.deepcopy(net).eval(), dataset.x_train[:1].to(parameter)) * len(dataset.x_train)
+        if asked is None and workers is None and parameter.is_cpu and usable_cores() > 1 and values >= LONG:
+            with contextlib.suppress(InputError):  # cannot be sent
+                return "processes", packed(job)
+        return "in_turn", b""
+
+    def _in_turn(self, job: Job, missing: list[int], keep: Callable[[int, Predictive], None]) -> None:
+        with progress.bar("Replicates", len(missing)) as advance:
+            for i in missing:
+                keep(i, self.method._trained(job.model, job.data[i], job.seeds[i]))
+                advance(1, note=f"model {i + 1}")
+
+    def _batched(
+        self,
+        job: Job,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        points: list[Tensor] | None,
+        missing: list[int],
+        keep: Callable[[int, Predictive], None],
+    ) -> None:
+        assert isinstance(self.method, SGD)
+        net, bnn = _network(job.model), job.model if isinstance(job.model, BayesianNetwork) else None
+        x, y = dataset.training(like=next(net.parameters()))
+        start = time.perf_counter()
+        with numerics.choose(net) as products:
+            seeds = [job.seeds[i] for i in missing]
+            weights, runs = train_together(self.method, net, bnn, likelihood, x, y, seeds, points, "Replicates")
+        seconds = (time.perf_counter() - start) / len(missing)
+        for row, (i, run) in enumerate(zip(missing, runs, strict=True)):
+            own = {name: tensor[row : row + 1].clone() for name, tensor in weights.items()}
+            trained = HeldDraws(net, own, **self.method._common(likelihood, job.data[i]))
+            record = {"losses": run.losses, "steps": run.steps, "trained": "batched"}
+            made = job.model, job.data[i], job.seeds[i], products, seconds
+            keep(i, self.method._recorded(trained, *made, run.notes("SGD"), record))
+
+    def _apart(
+        self,
+        model: nn.Module,
+        sent: bytes,
+        missing: list[int],
+        places: dict[int, Path],
+        workers: int | None,
+        before: dict[int, Predictive],
+    ) -> dict[int, Predictive]:
+        """Those that were `missing`; whoever dies is reported when all the others are done."""
+        with tempfile.TemporaryDirectory() as folder, progress.bar("Replicates", len(missing)) as advance:
+            where = {i: places.get(i, Path(folder) / str(i)) for i in missing}
+            errors = train_apart(sent, where, usable_cores() if workers is None else workers, advance)
+            trained = {i: found(place, model) for i, place in where.items() if i not in errors}
+        if errors:
+            models = [(before | trained).get(i) for i in range(self.num_models)]
+            again = "Fit again with the same folder: it holds the others." if places else "Give a folder=, which keeps them."
+            raise WorkerError(models, errors, again)
+        return trained
+
+
+def _network(model: nn.Module) -> nn.Module:
+    net = model.net if isinstance(model, BayesianNetwork) else model
+    assert isinstance(net, nn.Module)
+    return net
