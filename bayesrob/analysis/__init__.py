@@ -1,12 +1,15 @@
 """Pure statistics: arrays and xarray in, xarray out; no torch. What needs gradients gets them as arrays."""
 
+from bayesrob.analysis.bias_variance import bias_variance
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
 from bayesrob.analysis.diagnostics import chain_diagnostics
 from bayesrob.analysis.gradients import component_quantiles, gradient_statistics, mean_cosine
 from bayesrob.analysis.intervals import binomial_interval, difference_interval, mean_interval, median_interval
+from bayesrob.analysis.perturbation_terms import perturbation_terms
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
 
 __all__ = [
+    "bias_variance",
     "binomial_interval",
     "chain_diagnostics",
     "component_quantiles",
@@ -16,6 +19,7 @@ __all__ = [
     "mean_interval",
     "median_interval",
     "median_perturbation",
+    "perturbation_terms",
     "robust_points",
     "robustness",
     "robustness_curve",
