@@ -17,6 +17,7 @@ import cyclopts
 import numpy as np
 import pandas as pd
 import xarray as xr
+from carbone_2020 import PUBLISHED
 from scipy import stats
 from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, file_name, show, with_interval
 
@@ -25,14 +26,6 @@ from bayesrob import plots
 from bayesrob.analysis import difference_interval
 from bayesrob.evaluation import Results
 from bayesrob.report import render
-
-PUBLISHED: dict[str, dict[str, float]] = {
-    "MNIST/HMC": {"random": 0.850, "fgsm": 0.960, "pgd": 0.970},
-    "MNIST/VI": {"random": 0.956, "fgsm": 0.936, "pgd": 0.938},
-    "Fashion/HMC": {"random": 0.812, "fgsm": 0.848, "pgd": 0.826},
-    "Fashion/VI": {"random": 0.744, "fgsm": 0.834, "pgd": 0.916},
-}
-"""Table 1 as printed."""
 
 IMAGES = 500
 """On how many images each number was measured."""

@@ -1,5 +1,4 @@
-"""The posteriors of Carbone et al. 2020 (arXiv:2002.04359), trained once and shared by the studies of its figures 2, 3 and
-table 1."""
+"""The posteriors of Carbone et al. 2020 (arXiv:2002.04359), trained once and shared by studies, and its attack protocol."""
 
 from __future__ import annotations
 
@@ -10,12 +9,27 @@ from typing import Any
 from study_tools import Scale
 
 import bayesrob as br
+from bayesrob.attacks import FGSM, PGD, Attack, Random
 from bayesrob.inference import Inference, fit_once
 
-__all__ = ["POSTERIORS", "Recipe", "recipes"]
+__all__ = ["BESIDE", "FEW", "POSTERIORS", "PUBLISHED", "Recipe", "protocol", "recipes", "repairs"]
 
 POSTERIORS = Path("results") / "posteriors"
 """Where the studies keep what they have trained, unless told otherwise."""
+
+PUBLISHED: dict[str, dict[str, float]] = {
+    "MNIST/HMC": {"random": 0.850, "fgsm": 0.960, "pgd": 0.970},
+    "MNIST/VI": {"random": 0.956, "fgsm": 0.936, "pgd": 0.938},
+    "Fashion/HMC": {"random": 0.812, "fgsm": 0.848, "pgd": 0.826},
+    "Fashion/VI": {"random": 0.744, "fgsm": 0.834, "pgd": 0.916},
+}
+"""Table 1 as printed."""
+
+FEW = 10
+"""Draws that the reference code's attacks average."""
+
+BESIDE = "equation 2"
+"""Among the repairs: the mean of the draws' losses."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +42,7 @@ class Recipe:
     hidden: tuple[int, ...]
     activation: str
     method: Inference
-    prior_scale: Any = 1.0
+    prior_scale: Any = 1.0  # None: no prior, the network itself is trained
 
     def fit(self, folder: Path, seed: int) -> tuple[br.predictive.Predictive, br.Dataset]:
         """The posterior, trained now or loaded, and its data."""
@@ -38,7 +52,7 @@ class Recipe:
             net: Any = br.nets.cnn(shape, self.hidden[0], classes, activation=self.activation, seed=seed)
         else:
             net = br.nets.mlp(shape.numel(), self.hidden, classes, activation=self.activation, seed=seed)
-        model = br.models.BayesianNetwork(net, prior_scale=self.prior_scale)
+        model = net if self.prior_scale is None else br.models.BayesianNetwork(net, prior_scale=self.prior_scale)
         return fit_once(self.method, model, dataset, folder, seed), dataset
 
     def row(self, name: str, predictive: br.predictive.Predictive) -> dict[str, str]:
@@ -48,11 +62,14 @@ class Recipe:
             "posterior": name,
             "training images": f"{info['dataset']['n_train']:,}",
             "network": f"{self.architecture} {'-'.join(map(str, self.hidden))}, {self.activation}",
-            "prior": "N(0, 1)" if self.prior_scale == 1.0 else f"N(0, 1/fan in) ({self.prior_scale})",
+            "prior": _PRIORS.get(self.prior_scale, f"N(0, 1/fan in) ({self.prior_scale})"),
             "method": _described(self.method),
             "draws": str(predictive.num_draws),
             "training seconds": f"{info['seconds']:.0f}",
         }
+
+
+_PRIORS = {None: "none", 1.0: "N(0, 1)"}
 
 
 def recipes(scale: Scale, num_draws: int) -> dict[str, Recipe]:
@@ -108,5 +125,29 @@ def _described(method: Inference) -> str:
         step = "adapted step" if method.step_size is None else f"step {method.step_size}"
         chains = f"{method.num_chains} x {method.num_samples} after {method.warmup}"
         return f"HMC, {chains}, {method.num_steps} steps, {step}"
-    assert isinstance(method, br.inference.SVI)
-    return f"SVI, {method.epochs} epochs, lr {method.lr}"
+    if isinstance(method, br.inference.Ensemble):
+        kind = "bagged " if method.bootstrap else ""
+        return f"{kind}ensemble of {method.size}, each {_described(method.base)}"
+    epochs, rate = (getattr(method, name, None) for name in ("epochs", "lr"))
+    drop = f", p {method.p}" if isinstance(method, br.inference.MCDropout) else ""
+    return f"{type(method).__name__}, {epochs or 'default'} epochs, lr {rate}{drop}"
+
+
+def protocol(eps: float, post: br.predictive.Predictive) -> dict[str, Attack]:
+    """The published protocol as its code has it: PGD steps by 2 from the point itself, 15 times as in the paper."""
+    common: Any = {"eps": eps, "objective": "double_softmax", "num_draws": min(FEW, post.num_draws)}
+    pgd = PGD(steps=15, step_size=2.0, random_start=False, **common)
+    return {"random": Random(eps=eps), "FGSM": FGSM(**common), "PGD": pgd}
+
+
+def repairs(eps: float, post: br.predictive.Predictive) -> dict[str, Attack]:
+    """The reference's PGD with one fault less each time; and beside the last the loss that the paper's equation 2 has."""
+    pgd: Any = protocol(eps, post)["PGD"]
+    draws = dataclasses.replace(pgd, num_draws=None)
+    steps = dataclasses.replace(draws, step_size=None, random_start=True)
+    return {
+        "all draws": draws,
+        "steps that fit": steps,
+        "softmax once": dataclasses.replace(steps, objective="predictive_loss"),
+        BESIDE: dataclasses.replace(steps, objective="expected_loss"),
+    }

@@ -6,12 +6,19 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from bayesrob import plots
+from bayesrob.analysis import binomial_interval, paired_interval
 from bayesrob.evaluation import Results
+from bayesrob.predictive import HeldDraws
 
-__all__ = ["CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "chains_met", "file_name", "show", "with_interval"]
+__all__ = [
+    "CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "chains_met", "difference", "file_name", "mcnemar",
+    "share", "show", "thinned", "with_interval",
+]  # fmt: skip
 
 Scale = Literal["smoke", "small", "paper"]
 """smoke: seconds, for CI; small: minutes on two cores; paper: the paper's own sizes."""
@@ -28,6 +35,36 @@ def file_name(name: str) -> str:
 def with_interval(value: Any, interval: Any) -> str:
     low, high = (float(bound) for bound in interval)
     return f"{float(value):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def share(true: np.ndarray) -> str:
+    """Of all points, with Wilson's interval."""
+    return with_interval(true.mean(), binomial_interval(int(true.sum()), true.size))
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> str:
+    """Of two shares of the same points, with Newcombe's paired interval."""
+    return with_interval(one.mean() - other.mean(), paired_interval(one, other))
+
+
+def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
+    """The probability of so uneven a split of the points of which only one of two is true, if either were as likely."""
+    only_one, only_other = int((one & ~other).sum()), int((~one & other).sum())
+    return float(stats.binomtest(only_one, only_one + only_other).pvalue) if only_one + only_other else 1.0
+
+
+def thinned(post: HeldDraws, num_draws: int) -> HeldDraws:
+    """Every so many-th draw of each chain, about `num_draws` in all and chains still; all of them if there are no more."""
+    every = post.num_draws // num_draws
+    if every < 2:
+        return post
+    index = [d for d in range(post.num_draws) if d // post.num_chains % every == 0]
+    common: dict[str, Any] = {
+        name: getattr(post, name) for name in ("likelihood", "bounds", "input_shape", "out_features", "info")
+    }
+    weights = {name: tensor[index] for name, tensor in post.weights.items()}
+    statistics = {name: values[:, ::every] for name, values in post.sample_stats.items()}
+    return HeldDraws(post.net, weights, post.num_chains, statistics, **common)
 
 
 def chain_row(name: str, tree: Any) -> dict[str, str]:

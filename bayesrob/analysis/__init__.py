@@ -2,27 +2,38 @@
 
 from bayesrob.analysis.bias_variance import bias_variance
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
+from bayesrob.analysis.detection import auroc, detection, uncertainty
 from bayesrob.analysis.diagnostics import chain_diagnostics
 from bayesrob.analysis.gradients import component_quantiles, gradient_statistics, mean_cosine
-from bayesrob.analysis.intervals import binomial_interval, difference_interval, mean_interval, median_interval
+from bayesrob.analysis.intervals import (
+    binomial_interval,
+    difference_interval,
+    mean_interval,
+    median_interval,
+    paired_interval,
+)
 from bayesrob.analysis.perturbation_terms import perturbation_terms
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
 
 __all__ = [
+    "auroc",
     "bias_variance",
     "binomial_interval",
     "chain_diagnostics",
     "component_quantiles",
+    "detection",
     "difference_interval",
     "gradient_statistics",
     "mean_cosine",
     "mean_interval",
     "median_interval",
     "median_perturbation",
+    "paired_interval",
     "perturbation_terms",
     "robust_points",
     "robustness",
     "robustness_curve",
     "smallest_perturbation",
+    "uncertainty",
     "worst_case",
 ]

@@ -9,7 +9,15 @@ from scipy import stats
 
 from bayesrob.errors import InputError
 
-__all__ = ["LEVEL", "binomial_interval", "difference_interval", "mean_interval", "median_interval"]
+__all__ = [
+    "LEVEL",
+    "binomial_interval",
+    "check_level",
+    "difference_interval",
+    "mean_interval",
+    "median_interval",
+    "paired_interval",
+]
 
 LEVEL = 0.95
 """Coverage of every interval unless another is asked for."""
@@ -24,7 +32,7 @@ def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tupl
     Raises:
         InputError: no trials, more successes than trials, or a level outside (0, 1).
     """
-    _check_level(level)
+    check_level(level)
     if trials < 1 or not 0 <= successes <= trials:
         raise InputError(f"{successes} successes in {trials} trials.", "That is no proportion.", "Check the counts.")
     interval = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
@@ -46,9 +54,40 @@ def difference_interval(one: tuple[int, int], other: tuple[int, int], level: flo
     return difference - math.hypot(p_1 - low_1, high_2 - p_2), difference + math.hypot(high_1 - p_1, p_2 - low_2)
 
 
+def paired_interval(one: np.ndarray, other: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Newcombe's interval for the difference of two proportions of the same points (Newcombe 1998c, method 10).
+
+    As `difference_interval`, less what the correlation of the two takes away (with a continuity correction where it is
+    positive): two attacks on the same images differ by more than chance sooner than on different ones.
+
+    Args:
+        one, other: whether each point is a success, `[point]`; the difference is that of the first minus the second.
+        level: coverage.
+
+    Raises:
+        InputError: different shapes or no points, or a level outside (0, 1).
+    """
+    one, other = np.asarray(one, dtype=bool), np.asarray(other, dtype=bool)
+    if one.ndim != 1 or one.shape != other.shape or one.size == 0:
+        raise InputError(f"Shapes {one.shape} and {other.shape}.", "Both are of the same points.", "Give [point] twice.")
+    n = one.size
+    (low_1, high_1), (low_2, high_2) = (binomial_interval(int(values.sum()), n, level) for values in (one, other))
+    p_1, p_2 = one.mean(), other.mean()
+    agree = int((one & other).sum()) * int((~one & ~other).sum()) - int((one & ~other).sum()) * int((~one & other).sum())
+    agree = max(agree - n / 2, 0) if agree > 0 else agree
+    scale = math.sqrt(float(one.sum()) * float((~one).sum()) * float(other.sum()) * float((~other).sum()))
+    phi = agree / scale if scale else 0.0
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(a**2 - 2 * phi * a * b + b**2, 0.0))
+
+    difference = float(p_1 - p_2)
+    return difference - reach(p_1 - low_1, high_2 - p_2), difference + reach(high_1 - p_1, p_2 - low_2)
+
+
 def mean_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Student's t interval for the mean of independent `values`; NaN, NaN of a single one."""
-    _check_level(level)
+    check_level(level)
     values = np.asarray(values, dtype=np.float64)
     if values.size < 2:
         return math.nan, math.nan
@@ -61,7 +100,7 @@ def median_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, fl
 
     The smallest and largest value where even those cannot promise it (fewer than six values at 95%).
     """
-    _check_level(level)
+    check_level(level)
     values = np.sort(np.asarray(values, dtype=np.float64).ravel())
     if values.size == 0:
         return math.nan, math.nan
@@ -69,6 +108,6 @@ def median_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, fl
     return float(values[below - 1]), float(values[values.size - below])
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
     if not 0 < level < 1:
         raise InputError(f"level is {level}.", "It is the probability that an interval covers.", "Give e.g. 0.95.")

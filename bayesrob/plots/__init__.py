@@ -11,6 +11,7 @@ from bayesrob.plots.gradient_grid import gradient_grid
 from bayesrob.plots.gradient_images import gradient_images
 from bayesrob.plots.gradient_norms import gradient_norms
 from bayesrob.plots.losses import losses
+from bayesrob.plots.protocols import protocols
 from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
 from bayesrob.plots.robustness_curves import robustness_curves
@@ -31,6 +32,7 @@ PLOTS = {
         gradient_images,
         gradient_norms,
         losses,
+        protocols,
         published,
         ranks,
         robustness_curves,
@@ -52,6 +54,7 @@ __all__ = [
     "gradient_images",
     "gradient_norms",
     "losses",
+    "protocols",
     "published",
     "ranks",
     "robustness_curves",

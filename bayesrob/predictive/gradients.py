@@ -19,7 +19,15 @@ from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
 from bayesrob.nets import feature_major
 from bayesrob.numerics import log_softmax
-from bayesrob.predictive.objectives import DrawMean, ExpectedLoss, Objective, Pooled, PredictiveLoss, value_and_slope
+from bayesrob.predictive.objectives import (
+    ConfidentError,
+    DrawMean,
+    ExpectedLoss,
+    Objective,
+    Pooled,
+    PredictiveLoss,
+    value_and_slope,
+)  # fmt: skip
 from bayesrob.types import Batch, DrawLogits, Labels, Outputs
 
 __all__ = [
@@ -118,6 +126,8 @@ def gradient(
         return _pooled(stream, num_draws, x, y, objective, LogPredictive() if prediction is None else prediction)
     if isinstance(objective, PredictiveLoss):
         return _predictive_loss(stream, num_draws, x, y, likelihood, prediction)
+    if isinstance(objective, ConfidentError):
+        return _confident_error(stream, num_draws, x, y, objective, likelihood, prediction)
     assert isinstance(objective, DrawMean)
     total, loss = torch.zeros_like(x), x.new_zeros(len(x))
     for f in stream():
@@ -168,6 +178,21 @@ def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pool
         weight = (log_probabilities - log_predictive).exp_().mul_(outer)
         pullback(weight.addcmul_(log_probabilities.exp_(), weight.sum(-1, keepdim=True), value=-1), total)
     return total
+
+
+def _confident_error(
+    stream: Stream, num_draws: int, x: Batch, y: Labels, objective: ConfidentError, likelihood: Likelihood,
+    prediction: LogPredictive | None,
+) -> Batch:  # fmt: skip
+    """Two passes: the draws choose a class without gradients; towards it the expected loss falls."""
+    total: Tensor | float = 0.0
+    for f in stream():
+        total = total + log_softmax(f.vjp(x)[0]).sum(0)
+    rival = objective.rival(torch.as_tensor(total), y)
+    towards = gradient(stream, num_draws, x, rival, ExpectedLoss(), likelihood, prediction).neg_()
+    if prediction is not None:
+        prediction.loss = -prediction.loss
+    return towards
 
 
 def draw_gradients(

@@ -14,6 +14,12 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
   7, `expected_loss` 38.) It is positive where draws are wrong on average, not just where the prediction is.
 - `dlr`: the margin divided by the gap between the largest and the third of log pbar (difference of logits ratio, Croce &
   Hein 2020, equation 6): it does not change with the scale of the logits. With two classes there is no third: the margin.
+- `confident_error`: max over c != y of mean_d log p(c | f_d). For attacks on detectors of uncertainty: near 0 every
+  draw is sure of the same wrong class, so that predictive entropy and mutual information vanish together (with q its
+  exponential, entropy <= h(q) + (1 - q) log(K - 1) for q >= 1/K, h the binary entropy, and mutual information <= entropy).
+  The draws choose c together; then all that do not give it pull, as `expected_loss` towards a target. That an attack must
+  know the detector is Carlini & Wagner's 2017 ("Adversarial examples are not easily detected", on dropout uncertainty
+  among others); mutual information as the score Smith & Gal's 2018.
 - `double_softmax`: cross_entropy(pbar taken as logits), and
 - `double_softmax_per_draw`: mean_d cross_entropy(softmax(f_d) taken as logits). Both are what the reference code of
   Carbone et al. computes in its attacks and its gradient statistics. With ten classes they lie in [1.461, 2.461] and
@@ -31,10 +37,19 @@ from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
 from bayesrob.models import Categorical, Likelihood
-from bayesrob.numerics import log_mean_exp
+from bayesrob.numerics import log_mean_exp, log_softmax
 from bayesrob.types import DrawLogits, Labels
 
-__all__ = ["OBJECTIVES", "DrawMean", "Objective", "Pooled", "PredictiveLoss", "objective", "value_and_slope"]
+__all__ = [
+    "OBJECTIVES",
+    "ConfidentError",
+    "DrawMean",
+    "Objective",
+    "Pooled",
+    "PredictiveLoss",
+    "objective",
+    "value_and_slope",
+]
 
 
 class Objective(abc.ABC):
@@ -71,6 +86,16 @@ class Pooled(Objective):
 
     def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
         return self.loss(likelihood.predictive(outputs), y)
+
+
+class ConfidentError(Objective):
+    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
+        mean = log_softmax(outputs).mean(0)
+        return mean.gather(-1, self.rival(mean, y).unsqueeze(-1)).squeeze(-1)
+
+    def rival(self, mean: Float[Tensor, "batch cls"], y: Labels) -> Labels:
+        """The wrong class that the draws give most, by their mean (or summed) log probabilities."""
+        return mean.scatter(-1, y.unsqueeze(-1), -torch.inf).argmax(-1)
 
 
 class ExpectedLoss(DrawMean):
@@ -131,6 +156,7 @@ OBJECTIVES: dict[str, Objective] = {
     "margin": Margin(),
     "margin_per_draw": MarginPerDraw(),
     "dlr": DLR(),
+    "confident_error": ConfidentError(),
     "double_softmax": DoubleSoftmax(),
     "double_softmax_per_draw": DoubleSoftmaxPerDraw(),
 }

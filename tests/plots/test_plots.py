@@ -501,6 +501,45 @@ def test_epochs_show_the_mean_over_seeds_and_end_where_a_run_ends():
     assert second.get_lines()[0].get_color() == lines["stopped"].get_color()
 
 
+def make_protocols() -> dict[str, xr.DataTree]:
+    """Two data sets, the second with a posterior of its own; of the first, one median gradient is zero."""
+    trees = {}
+    for data, names in (("digits", ["HMC", "SGD"]), ("moons", ["SGD", "VI"])):
+        right = np.arange(10) < np.array([9, 7, 3])[:, None]
+        both = np.stack([right, np.arange(10) < np.array([9, 4, 0])[:, None]])
+        norm = np.random.default_rng(0).exponential(size=(2, 3, 3, 10))
+        norm[0, 0] = 0
+        coords = {"posterior": names, "eps": [0.0, 0.1, 0.3]}
+        accuracy = xr.Dataset(
+            {"right": (("posterior", "protocol", "eps", "point"), np.stack([both, both[::-1]]))},
+            coords={**coords, "protocol": ["reference", "audited"]},
+        )
+        gradients = xr.Dataset(
+            {"norm": (("posterior", "objective", "eps", "point"), norm)}, coords={**coords, "objective": ["a", "b", "c"]}
+        )
+        trees[data] = xr.DataTree.from_dict({"accuracy": accuracy, "gradients": gradients})
+    return trees
+
+
+def test_protocols_are_shares_above_and_medians_below():
+    trees = make_protocols()
+    figure = plots.protocols(trees)
+    above, other, below, _ = figure.axes
+    assert [above.get_title(), other.get_title()] == ["digits", "moons"]
+    shares = [line.get_ydata() for line in above.lines]
+    np.testing.assert_allclose(shares, [[0.9, 0.7, 0.3], [0.9, 0.4, 0.0], [0.9, 0.4, 0.0], [0.9, 0.7, 0.3]])
+    assert [line.get_linestyle() for line in above.lines] == ["--", "-", "--", "-"]
+    # One colour a posterior, the same in every column: SGD is second here and first there.
+    assert above.lines[2].get_color() == other.lines[0].get_color() != other.lines[2].get_color()
+    norms = [line.get_ydata() for line in below.lines]
+    assert len(norms) == 6
+    np.testing.assert_array_equal(norms[0], plots.protocols.__globals__["FLOOR"])
+    expected = trees["digits"]["gradients"]["norm"].sel(posterior="SGD", objective="c").median("point")
+    np.testing.assert_allclose(norms[5], expected)
+    legend = [text.get_text() for text in figure.axes[3].get_legend().get_texts()]
+    assert legend == ["reference; a", "audited; b", "c"]
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
@@ -509,6 +548,7 @@ ARGUMENTS = {
     "epochs": make_epochs,
     "gradient_grid": make_grid,
     "gradient_images": make_gradients,
+    "protocols": make_protocols,
     "published": make_table,
     "transfer": make_transfer,
 }

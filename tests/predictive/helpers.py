@@ -92,6 +92,11 @@ def defined(objective: str, outputs: list[Tensor], y: Tensor, likelihood: object
     if objective == "margin_per_draw":
         own = torch.nn.functional.one_hot(y, outputs[0].shape[-1]).bool()
         return sum(f.masked_fill(own, -torch.inf).amax(-1) - f[own] for f in outputs) / len(losses)
+    if objective == "confident_error":
+        mean_log = sum(p.log() for p in probabilities) / len(losses)
+        return torch.stack(
+            [torch.stack([*row[:c], *row[c + 1 :]]).max() for row, c in zip(mean_log, y.tolist(), strict=True)]
+        )
     mean = sum(probabilities) / len(losses)
     if objective == "double_softmax":
         return negative_log_likelihood(mean, y, likelihood)
