@@ -23,7 +23,8 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
 - `bias` and `variance` of the draws as models (seed paper 000), which sum to `expected_loss`, the mean cross-entropy: with
   pi_star the normalised geometric mean of their predictions, -log pi_star_y, and mean_d KL(pi_star || pi_d)
   = -log sum_c exp(mean_d log pi_dc). Of a regression (y - f_bar)^2 and mean_d (f_d - f_bar)^2, means over outputs, whose sum
-  is the mean squared error. `analysis.bias_variance` decomposes predictions so. The variance knows no label.
+  is the mean squared error. `analysis.bias_variance` decomposes predictions so. The variance knows no label; of draws that
+  are equal to rounding its gradient is exactly zero.
 - `double_softmax`: cross_entropy(pbar taken as logits), and
 - `double_softmax_per_draw`: mean_d cross_entropy(softmax(f_d) taken as logits). Both are what the reference code of
   Carbone et al. computes in its attacks and its gradient statistics. With ten classes they lie in [1.461, 2.461] and
@@ -35,7 +36,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
@@ -53,8 +54,12 @@ __all__ = [
     "Pooled",
     "PredictiveLoss",
     "Weighted",
+    "agree",
     "objective",
 ]
+
+ROUNDING = 64
+"""Last places by which equal networks may differ, run in batched products: sums of hundreds of terms in another order."""
 
 
 class ExpectedLoss(DrawMean):
@@ -170,8 +175,16 @@ class _VarianceAbout(DrawMean):
     def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
         if isinstance(likelihood, Categorical):
             k = likelihood.encode(self.mean.argmax(-1), self.mean.shape[-1], self.mean)
-            return categorical_score(self.mean, k) - categorical_score(outputs, k)
-        return 2 * (outputs - self.mean) / self.mean.shape[-1]
+            slope = categorical_score(self.mean, k) - categorical_score(outputs, k)
+        else:
+            slope = 2 * (outputs - self.mean) / self.mean.shape[-1]
+        return slope.masked_fill_(agree(outputs, self.mean).unsqueeze(-1), 0.0)
+
+
+def agree(outputs: DrawLogits, mean: Outputs) -> Bool[Tensor, "draw batch"]:
+    """Where a draw is the mean to rounding: what is left of equal models' batched products would be a direction of noise."""
+    scale = torch.finfo(outputs.dtype).eps * mean.abs().amax(-1)
+    return (outputs - mean).abs().amax(-1) <= ROUNDING * scale
 
 
 class Bias(AboutMean):
