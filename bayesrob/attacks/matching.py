@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+import torch
+
 from bayesrob.attacks.autoattack import AutoAttack
 from bayesrob.attacks.base import Attack, Attacked
 from bayesrob.attacks.bv import UnsignedStep

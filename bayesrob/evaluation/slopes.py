@@ -73,10 +73,10 @@ def slopes(
         outputs = outputs.double().log_softmax(-1)
         slope -= (outputs.exp() * slope).sum(-1, keepdim=True)
     dims = ("model", "point", "class" if classes else "output")
-    found = {"log_predictions" if classes else "predictions": (dims, outputs.numpy()), "slopes": (dims, slope.numpy())}
-    if y is not None:
-        found["targets"] = (("point", "output")[: y.ndim], y.detach().cpu().numpy())
-    return xr.Dataset(found)
+    found = xr.Dataset(
+        {"log_predictions" if classes else "predictions": (dims, outputs.numpy()), "slopes": (dims, slope.numpy())}
+    )
+    return found if y is None else found.assign(targets=(("point", "output")[: y.ndim], y.detach().cpu().numpy()))
 
 
 def _along(held: Predictive, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
