@@ -134,7 +134,7 @@ def table(name: str, tree: xr.DataTree) -> list[dict[str, str]]:
     result = tree["robustness"].to_dataset()
     lines = [{"posterior": name, "attack": "none", "published": "", "measured": ""}]
     lines[0]["measured"] = with_interval(result["accuracy"], result["accuracy_interval"].values)
-    lines[0]["published - measured"] = ""
+    lines[0] |= {"published - measured": "", "verdict": ""}
     for attack in result["attack"].values.tolist():
         at = result.sel(attack=attack)
         low, high = at["adversarial_accuracy_interval"].values
@@ -146,6 +146,7 @@ def table(name: str, tree: xr.DataTree) -> list[dict[str, str]]:
             score, count = float(at["adversarial_accuracy"]), result.attrs["num_points"]
             bounds = difference_interval((round(printed * IMAGES), IMAGES), (round(score * count), count))
             line["published - measured"] = with_interval(printed - score, bounds)
+        line["verdict"] = str(at["verdict"].item()) if "verdict" in at else ""
         lines.append(line)
     return lines
 

@@ -16,14 +16,18 @@ from bayesrob.evaluation import Results
 from bayesrob.predictive import HeldDraws
 
 __all__ = [
-    "CHAINS", "Scale", "chain_figures", "chain_note", "chain_row", "chains_met", "difference", "file_name", "mcnemar",
-    "share", "show", "thinned", "with_interval",
+    "CHAINS", "VERDICTS", "Scale", "chain_figures", "chain_note", "chain_row", "chains_met", "difference", "file_name",
+    "mcnemar", "share", "show", "thinned", "threats", "verdict_row", "with_interval", "worst_case_row",
 ]  # fmt: skip
 
 Scale = Literal["smoke", "small", "paper"]
 """smoke: seconds, for CI; small: minutes on two cores; paper: the paper's own sizes."""
 
 
+VERDICTS = (
+    "Can each figure be read as robustness, by the cheap checks of an evaluation? br.audit makes all sixteen. Doubtful "
+    "because of objectives alone: another attack of the run left less, read the worst case."
+)
 CHAINS = "Were the posteriors reached? Chains in function space, and beside it in weight space."
 
 
@@ -65,6 +69,28 @@ def thinned(post: HeldDraws, num_draws: int) -> HeldDraws:
     weights = {name: tensor[index] for name, tensor in post.weights.items()}
     statistics = {name: values[:, ::every] for name, values in post.sample_stats.items()}
     return HeldDraws(post.net, weights, post.num_chains, statistics, **common)
+
+
+def verdict_row(tree: Any) -> dict[str, str]:
+    """By attack, by ball and of the posterior, what the cheap checks say: `VERDICTS` explains the table."""
+    scores = tree["robustness"].to_dataset()
+    attacks = {name: str(scores["verdict"].sel(attack=name).item()) for name in scores["attack"].values.tolist()}
+    balls = {f"worst case, {name}": str(scores["worst_case_verdict"].sel(threat=name).item()) for name in threats(tree)}
+    return {**attacks, **balls, "posterior": str(scores["posterior_verdict"].item())}
+
+
+def worst_case_row(tree: Any) -> dict[str, str]:
+    """The figure to believe, and whether it can be: the worst case of all attacks in each ball, with its verdict."""
+    scores, row = tree["robustness"].to_dataset().transpose(..., "bound"), {}
+    for name in threats(tree):
+        at, ball = scores.sel(threat=name), f", {name}" if len(threats(tree)) > 1 else ""
+        row[f"worst case{ball}"] = with_interval(at["worst_case_accuracy"], at["worst_case_accuracy_interval"].values)
+        row[f"verdict{ball}"] = str(at["worst_case_verdict"].item())
+    return row
+
+
+def threats(tree: Any) -> list[str]:
+    return tree["robustness"]["threat"].values.tolist()
 
 
 def chain_row(name: str, tree: Any) -> dict[str, str]:

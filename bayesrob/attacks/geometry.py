@@ -51,7 +51,8 @@ def project(candidate: Batch, x: Batch, eps: Real, norm: str, bounds: Bounds | N
     Exact for both norms. `x` itself must lie inside `bounds`.
     """
     if norm == "l_inf":
-        return clip(torch.clamp(candidate, x - eps, x + eps), bounds)
+        nearest = torch.clamp(candidate, x - eps, x + eps)
+        return nearest if bounds is None else nearest.clamp_(*bounds)
     delta = candidate - x
     return x + (_shrink(delta, eps) if bounds is None else _ball_and_box(delta, eps, bounds[0] - x, bounds[1] - x))
 
@@ -89,8 +90,9 @@ def _ball_and_box(delta: Batch, eps: Real, lo: Batch, hi: Batch) -> Batch:
 def random_point(x: Batch, eps: Real, norm: str, bounds: Bounds | None, generator: torch.Generator) -> Batch:
     """A point drawn uniformly from the ball around each `x`, then clipped to `bounds`."""
     if norm == "l_inf":
-        noise = torch.rand(x.shape, generator=generator, dtype=torch.float32).to(x) * 2 - 1
-        return clip(x + eps * noise, bounds)
+        noise = torch.empty(x.shape, dtype=torch.float32).uniform_(-1, 1, generator=generator).to(x)
+        start = noise.mul_(eps).add_(x)
+        return start if bounds is None else start.clamp_(*bounds)
     direction = steepest(torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x), "l_2")
     # A ball's volume grows as radius^d: this radius makes the point uniform in it.
     radius = torch.rand(len(x), generator=generator, dtype=torch.float32).to(x) ** (

@@ -143,7 +143,7 @@ class PGD(Attack):
         return random_point(x, self.eps, self.norm, victim.bounds, generator) if self.random_start else x
 
     def _moved(self, victim: Victim, z: Batch, gradient: Batch, x: Batch, step: int) -> Batch:
-        moved = z + self._step(step) * steepest(gradient, self.norm)
+        moved = torch.add(z, steepest(gradient, self.norm), alpha=self._step(step))
         return project(moved, x, self.eps, self.norm, victim.bounds)
 
     def _num_draws(self, victim: Victim, step: int) -> int | None:

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from bayesrob import __version__, progress, rng
+from bayesrob.analysis.findings import Finding, allowed, attempt
 from bayesrob.analysis.intervals import LEVEL, binomial_interval
 from bayesrob.attacks import Attack
 from bayesrob.attacks.base import check_radius
@@ -21,8 +22,8 @@ from bayesrob.auditing.bench import Bench
 from bayesrob.auditing.checks import CHECKS
 from bayesrob.auditing.kept import Kept, fingerprint
 from bayesrob.auditing.levels import LEVELS
-from bayesrob.auditing.registry import Check, Finding, thresholds_for
-from bayesrob.errors import BayesrobError, InputError, check_name
+from bayesrob.auditing.registry import thresholds_for
+from bayesrob.errors import InputError, check_name
 from bayesrob.evaluation.attacked import ball
 from bayesrob.evaluation.datatree import record
 from bayesrob.predictive import Predictive
@@ -92,17 +93,9 @@ def audit(
         advance(1)
         for name, check in CHECKS.items():
             advance(0, note=name)
-            findings[name] = _run(check, bench, limits[name])
+            findings[name] = attempt(functools.partial(check.run, bench, allowed(check, limits[name])))
             advance(1)
     return _tree(bench, findings, limits, level)
-
-
-def _run(check: Check, bench: Bench, threshold: float) -> Finding:
-    try:
-        return check.run(bench, threshold)
-    except (BayesrobError, RuntimeError) as error:
-        # One check that cannot run must not cost the others, and must not pass either.
-        return Finding(float("nan"), False, f"It could not be made: {error}", "error")
 
 
 def _tree(bench: Bench, findings: dict[str, Finding], limits: dict[str, float], level: str) -> xr.DataTree:
@@ -116,7 +109,7 @@ def _tree(bench: Bench, findings: dict[str, Finding], limits: dict[str, float], 
             "value": column(float(finding.value) for finding in findings.values()),
             "threshold": column(limits[name] for name in CHECKS),
             "passed": column(bool(finding.passed) for finding in findings.values()),
-            "status": column(_status(finding) for finding in findings.values()),
+            "status": column(finding.outcome for finding in findings.values()),
             "reason": column(finding.reason for finding in findings.values()),
             "source": column(check.source for check in CHECKS.values()),
             "about": column(check.verdict for check in CHECKS.values()),
@@ -165,10 +158,6 @@ def _full_runs(bench: Bench) -> dict[str, Tensor]:
             right[bench.sample_of_survivors()] = bench.found[name].right
             everywhere[name] = right
     return everywhere
-
-
-def _status(finding: Finding) -> str:
-    return finding.status or ("passed" if finding.passed else "failed")
 
 
 def _check(post: object, eps: float, level: str, attack: Attack | None, norm: str | None) -> str:

@@ -9,21 +9,23 @@ import torch
 from torch import Tensor
 
 from bayesrob import rng
+from bayesrob.analysis.checks import SAME
 from bayesrob.attacks import PGD, Attack
 from bayesrob.attacks.geometry import norms
 from bayesrob.auditing.kept import Kept, fingerprint
-from bayesrob.auditing.levels import Level, changed, criterion, draws_seen, held, members, well_configured
+from bayesrob.auditing.levels import Level, changed, criterion, held, well_configured
 from bayesrob.evaluation.attacked import attack_points, ball
+from bayesrob.evaluation.looks import draws_seen, members
 from bayesrob.numerics import slices
 from bayesrob.predictive import Predictive
 from bayesrob.types import Batch, Labels
 
-__all__ = ["OBJECTIVES", "SAME", "Bench", "Found"]
+__all__ = ["FORWARDS", "OBJECTIVES", "Bench", "Found"]
 
 BATCH = 250
 """Points attacked at once, as `evaluate` has it."""
-FORWARDS, SAME = 5, 1e-4
-"""Forward passes that are compared, and by how much probabilities of a deterministic model may differ (AutoAttack's)."""
+FORWARDS = 5
+"""Forward passes that are compared."""
 OBJECTIVES = ("expected_loss", "predictive_loss", "margin", "dlr", "margin_per_draw")
 """The averages over draws in use, each of which is climbed. `margin_per_draw` finds most where draws are sure."""
 

@@ -7,11 +7,9 @@ from typing import Any
 
 from bayesrob.attacks import PGD, Attack, AutoAttack, Confident, Criterion, Misclassified, Transfer
 from bayesrob.attacks.matching import with_radius
-from bayesrob.predictive import Predictive
 
 __all__ = [
-    "LEVELS", "REFERENCE", "Level", "changed", "criterion", "draws_seen", "harder", "members", "objectives_of",
-    "well_configured", "with_radius",
+    "LEVELS", "REFERENCE", "Level", "changed", "criterion", "harder", "held", "well_configured", "with_radius",
 ]  # fmt: skip
 
 REFERENCE = ("margin_per_draw", "predictive_loss", "margin")
@@ -56,6 +54,8 @@ LEVELS = {
     "default": Level(40, 2000, 1000, 25, (0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 4, 20, False),
     "full": Level(100, 5000, 10000, None, (0.125, 0.25, 0.5, 2.0, 4.0), (1, 5, 20, 100), 8, 100, True),
 }
+"""On one core, 100 MNIST images (eps 0.1 left 22), 50 held draws of 784-512-512-10: "quick" takes 27 s, "default" 245 s, of
+which 113 attacks without gradients, 39 the doubled attack, 37 other radii, 22 PGD on each objective, 12 random search."""
 
 
 def well_configured(
@@ -87,24 +87,6 @@ def criterion(random: bool) -> Criterion:
 
 
 # ---- variations of anybody's attack -------------------------------------------------------------------------------------
-
-
-def members(attack: Attack) -> list[Attack]:
-    """The attacks that it runs on the predictive itself: its own, or those of an ensemble."""
-    return attack.members if isinstance(attack, AutoAttack) else [attack]
-
-
-def objectives_of(attack: Attack) -> list[str]:
-    """What it climbs by gradients; nothing for attacks that take none."""
-    found = [getattr(one, "objective", None) for one in members(attack) if one.sees == "gradients"]
-    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
-
-
-def draws_seen(attack: Attack, post: Predictive) -> int:
-    """Draws of `post` that the attack averages at each look, the fewest of an ensemble's members; 0: it never looks."""
-    if attack.sees == "nothing":
-        return 0
-    return min(one.num_draws or post.num_draws for one in members(attack))
 
 
 def changed(attack: Attack, **settings: Any) -> Attack:

@@ -6,6 +6,8 @@ import textwrap
 
 import xarray as xr
 
+from bayesrob.analysis.findings import verdict
+
 __all__ = ["summary", "verdicts"]
 
 MARKS = {"passed": "ok", "failed": "FAIL", "not_applicable": "n/a", "error": "ERROR"}
@@ -18,8 +20,7 @@ def verdicts(tree: xr.DataTree) -> list[tuple[bool, str]]:
     for about, what in (("attack", "The attack's figure"), ("posterior", "The posterior")):
         mine = found.isel(check=found["about"].values == about)
         failed = mine["check"].values[~mine["passed"].values].tolist()
-        text = f"{what} is believed." if not failed else f"{what} is doubtful because of {', '.join(failed)}."
-        lines.append((not failed, text))
+        lines.append((not failed, f"{what} is {verdict(failed)}."))
     return lines
 
 

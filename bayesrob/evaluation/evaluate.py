@@ -21,7 +21,9 @@ from bayesrob.errors import InputError
 from bayesrob.evaluation.attacked import Run, add_worst_case, attack_points, measures
 from bayesrob.evaluation.chains import chain_groups
 from bayesrob.evaluation.datatree import record
+from bayesrob.evaluation.evidence import Evidence
 from bayesrob.evaluation.points import check_arguments, check_count, chosen_points
+from bayesrob.evaluation.verdict import verdicts
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
@@ -30,6 +32,8 @@ __all__ = ["evaluate"]
 
 GRADIENTS = ("expected_loss", "predictive_loss")
 IMAGES = 10
+SCORED = 1000
+"""Points scored again at once: drawing networks anew can take longer than running them."""
 
 
 def evaluate(
@@ -63,12 +67,18 @@ def evaluate(
         its Monte Carlo standard error and the fraction of components that are exactly zero), `examples` (the first inputs,
         clean and attacked) and, for chains, what `evaluation.chains` says they are judged by: `sample_stats`,
         `log_likelihood` (of each draw at these points), `input_gradients`, `posterior` (some weights) and `diagnostics`.
+        `checks` has the audit's checks that are cheap here, over `check` and `attack`: `value`, `passed`, `status`, `reason`
+        (`worst_case_<name>` over `threat`), and `number`, `question`, `threshold`, `source`, `about` as `br.audit` has them.
         Attributes hold settings, seeds and versions as JSON.
 
         `robustness` has what `analysis.robustness` says; over `threat` the per-image worst case of all attacks in one ball
         (`analysis.robust_points`, `worst_case`); over `attack`, for those that look for little instead of filling a ball,
         `median_perturbation` in their own norm (`analysis.median_perturbation`; NaN for the others; `robustness_curve` makes
         curves of `points["smallest_perturbation"]`); mean `queries` and `gradients` of a point; wall-clock `seconds` of all.
+
+        Beside them what the cheap checks say, `br.audit` makes them all: `verdict` of each attack, "believed" or "doubtful
+        because of ..." with the names of checks (can this accuracy be read as robustness?); `worst_case_verdict` of each
+        threat; `posterior_verdict`, which may also be "not judged".
 
     Raises:
         InputError: a regression model, an attack that is none, test points that do not fit the predictive: before any work.
@@ -83,9 +93,10 @@ def evaluate(
     score_seed = rng.derive(seed, "evaluate", "score")
     batches = list(slices(len(x), batch_size))
 
-    def predict(inputs: Batch) -> Tensor:
+    def predict(inputs: Batch, draws: int = score_seed, at_once: int = batch_size) -> Tensor:
         with torch.no_grad():
-            return torch.cat([predictive(inputs[part], num_draws, score_seed).cpu() for part in batches])
+            parts = slices(len(inputs), at_once)
+            return torch.cat([predictive(inputs[part], num_draws, draws).cpu() for part in parts])
 
     runs: dict[str, Run] = {}
     with progress.bar("attacking", len(attacks) * len(batches)) as advance:
@@ -114,11 +125,14 @@ def evaluate(
         "examples": _examples(x, {name: run.x for name, run in runs.items()}, index),
         **chain_groups(predictive, x, y, index, seed),
     }
+    scoring = predictive.num_draws if num_draws is None else num_draws
+    seen = Evidence(predictive, x, y, attacks, runs, groups, partial(predict, at_once=SCORED), scoring, seed, level)
+    groups["checks"], groups["robustness"] = verdicts(seen, scores)
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
     protocol = {
         "dataset": dataset.name,
         "num_points": len(x),
-        "num_draws": predictive.num_draws if num_draws is None else num_draws,
+        "num_draws": scoring,
         "diagnostics": "of all draws that are held",
         "scored_on": "the draws attacked" if isinstance(predictive, HeldDraws) else "fresh draws that no attack has seen",
         "seed": seed,

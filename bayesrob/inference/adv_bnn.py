@@ -94,12 +94,7 @@ class AdvBNN(Inference):
         return likelihood
 
     def _run(
-        self,
-        model: nn.Module,
-        likelihood: Likelihood,
-        dataset: Dataset,
-        seed: int,
-        each_epoch: EachEpoch | None = None,
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
     ) -> tuple[Predictive, list[str], dict[str, Any]]:
         bnn = require_bayesian("AdvBNN", model)
         scale = self.initial_scale

@@ -86,12 +86,7 @@ class AdversarialTraining(Inference):
         return likelihood
 
     def _run(
-        self,
-        model: nn.Module,
-        likelihood: Likelihood,
-        dataset: Dataset,
-        seed: int,
-        each_epoch: EachEpoch | None = None,
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
     ) -> tuple[Predictive, list[str], dict[str, Any]]:
         assert isinstance(self.base, SGD | SVI | SDR | MaskedTraining)
         adversary = Adversary("AdversarialTraining", self.attack, self.clean_weight, seed)

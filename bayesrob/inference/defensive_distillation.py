@@ -37,8 +37,8 @@ class DefensiveDistillation(Inference):
     The student's initial weights and order of the data are those of `base` with the same seed, the teacher's are its own.
 
     Args:
-        temperature: T. 20, in the middle of the 1 to 100 that Papernot et al. explore in section V.C, and a usual one in
-            code; their largest drop of success, and what Carlini & Wagner break, is at 100.
+        temperature: T. 20, as implementations by others have it (Song & Tripunitara 2017); what Carlini & Wagner train and
+            break is at 100 (`train_temp` in their `nn_robust_attacks`).
         base: how both networks are trained.
         labels: the student's: "soft" probabilities of the teacher, or "hard", the data's own classes (then there is no
             teacher): training at a temperature alone, to tell its effect from that of the soft labels. At temperature 1
@@ -80,12 +80,7 @@ class DefensiveDistillation(Inference):
         return likelihood
 
     def _run(
-        self,
-        model: nn.Module,
-        likelihood: Likelihood,
-        dataset: Dataset,
-        seed: int,
-        each_epoch: EachEpoch | None = None,
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         softened = Softened(float(self.temperature))
         notes, record = [], {}

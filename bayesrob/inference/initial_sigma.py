@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bayesrob import rng
 from bayesrob.errors import InputError, check_name
+from bayesrob.inference.base import require
 from bayesrob.types import Weights
 
-__all__ = ["RULES", "initial_sigma"]
+__all__ = ["RULES", "check_sigma", "initial_sigma"]
 
 
 def _frazier_logue_2018(shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -33,6 +35,26 @@ RULES: dict[str, Callable[[torch.Size, torch.Generator], Tensor]] = {
     "frazier_logue_2018": _frazier_logue_2018,
     "xavier": _xavier,
 }
+
+
+def check_sigma(rule: object, positive: bool) -> None:
+    """Raise unless `rule` is a number >= 0 (with `positive` > 0, as its logarithm is learned), a rule, or one of each name.
+
+    Raises:
+        InputError: another number or type. UnknownNameError: an unknown rule.
+    """
+    rules: list[Any] = list(rule.values()) if isinstance(rule, Mapping) else [rule]
+    for one in rules:
+        if isinstance(one, str):
+            check_name("initial_sigma", one, RULES)
+            continue
+        number = isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+        require(
+            number and (one > 0 if positive else one >= 0),
+            f"initial_sigma is {one!r}.",
+            "It is a standard deviation" + (", learned by its logarithm." if positive else "."),
+            f"Give a number {'>' if positive else '>='} 0 or one of {sorted(RULES)}.",
+        )
 
 
 def initial_sigma(rule: float | str | Mapping[str, float | str], net: nn.Module, seed: int) -> Weights:

@@ -15,7 +15,7 @@ from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian, require_count
 from bayesrob.inference.hardening import Hardening, Loss, Training, following
-from bayesrob.inference.initial_sigma import RULES, initial_sigma
+from bayesrob.inference.initial_sigma import check_sigma, initial_sigma
 from bayesrob.inference.optimise import minimise
 from bayesrob.inference.sgd import check_batches, check_training, penalised, statistics
 from bayesrob.inference.svi import SVI
@@ -95,9 +95,8 @@ class SDR(Inference):
         require(0 <= self.zeta <= 1, f"zeta is {self.zeta}.", "It is the part of sigma that stays.", "Give it in [0, 1].")
         require_count("decays_per_epoch", self.decays_per_epoch, "Sigma decays so many times.", least=0)
         require_count("num_draws", self.num_draws, "A prediction averages one at least.")
-        rules = self.initial_sigma.values() if isinstance(self.initial_sigma, Mapping) else [self.initial_sigma]
-        for rule in rules:
-            self._check_sigma(rule)
+        if self.initial_sigma is not None:
+            check_sigma(self.initial_sigma, positive=self.variance == "learnable")
         good = math.isfinite(self.kl_weight) and self.kl_weight >= 0
         require(good, f"kl_weight is {self.kl_weight}.", "It weighs a divergence.", "Give a number >= 0.")
         if self.kl_weight and self.variance == "decay":
@@ -106,21 +105,6 @@ class SDR(Inference):
                 "There sigma follows a rule, not a loss.",
                 'Set variance="learnable".',
             )
-
-    def _check_sigma(self, rule: object) -> None:
-        if rule is None:
-            return
-        if isinstance(rule, str):
-            check_name("initial_sigma", rule, RULES)
-            return
-        number = isinstance(rule, int | float) and not isinstance(rule, bool) and math.isfinite(rule)
-        low = 0.0 if self.variance == "decay" else math.ulp(0.0)  # its logarithm is learned
-        require(
-            number and float(rule) >= low,  # type: ignore[arg-type]
-            f"initial_sigma is {rule!r}.",
-            "It is a standard deviation" + ("." if low == 0 else ", learned by its logarithm."),
-            f"Give a number {'>=' if low == 0 else '>'} 0 or one of {sorted(RULES)}.",
-        )
 
     def _run(
         self,

@@ -76,12 +76,7 @@ class TRADES(Inference):
         return likelihood
 
     def _run(
-        self,
-        model: nn.Module,
-        likelihood: Likelihood,
-        dataset: Dataset,
-        seed: int,
-        each_epoch: EachEpoch | None = None,
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         smoothing = _Smoothing(self, likelihood, dataset.bounds, seed)
         return self.base._run(model, likelihood, dataset, seed, each_epoch, harden=smoothing)

@@ -113,8 +113,9 @@ def gradient(
     Args:
         prediction: of a classifier, gathers the averaged prediction at `x` along the way.
     """
-    # In the order in memory that batched products want; sums take it over.
-    x = feature_major(x.detach()).contiguous().view(*x.shape[1:], len(x)).movedim(-1, 0)
+    x = x.detach()
+    if num_draws > 1:  # in the order in memory that batched products want; sums take it over
+        x = feature_major(x).contiguous().view(*x.shape[1:], len(x)).movedim(-1, 0)
     if isinstance(objective, Pooled):
         return _pooled(stream, num_draws, x, y, objective, LogPredictive() if prediction is None else prediction)
     if isinstance(objective, PredictiveLoss):

@@ -32,7 +32,8 @@ class RandomResizePad(Predictive):
 
     A draw is one transformation for all points: side r uniform in smallest ... size - 1, the image resized to r x r, its
     upper left corner at row and column uniform in 0 ... size - r, zeros elsewhere; and one draw of `post` behind it, a new
-    one where they are drawn fresh, else number i modulo how many are held. (Xie et al.: 299 to 330, on 331 x 331.)
+    one where they are drawn fresh, else number i modulo how many are held. (Xie et al.: 299 to 330, on 331 x 331. The
+    code of their submission to the NIPS 2017 competition draws 310 to 330 and also mirrors at random, which this does not.)
 
     Both steps are linear, A x B' for each channel, so gradients are exact. Attacks see new transformations at every look,
     averaged over as many as they ask for (Athalye et al. 2018, section 5.3, break the defence so), or with draws="held" one
@@ -47,9 +48,9 @@ class RandomResizePad(Predictive):
             networks were trained on. For enlarging, as in the paper, give the images' own side, and a larger `size` (of 28
             pixels: 28 and 31) that the networks can take.
         input_shape: (channel, side, side) of the images that come in. None: those of `post`.
-        num_draws: when no number is given. 30, the paper's average for its submission to the NIPS 2017 competition.
+        num_draws: when no number is given. 30, the average of that submission.
         seed: of the predictive's own generator, which draws without a seed continue.
-        mode: "bilinear" (the usual) or "nearest"; as `torch.nn.functional.interpolate`.
+        mode: "bilinear" (the usual), or "nearest" (that code's); as `torch.nn.functional.interpolate`.
         bounds: of the inputs, where they are not those of `post`. They must hold zero, the padding, for the networks to see
             nothing out of bounds.
 

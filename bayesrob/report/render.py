@@ -17,6 +17,7 @@ import xarray as xr
 from bayesrob.analysis.diagnostics import MIN_BFMI
 from bayesrob.errors import CheckpointError
 from bayesrob.evaluation.results import read_manifest
+from bayesrob.report.verdicts import figure_rows
 
 __all__ = ["environment", "render"]
 
@@ -77,9 +78,10 @@ def _tree(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
     with xr.open_datatree(folder / entry["file"], engine="h5netcdf") as tree:
         records = {name: json.loads(value) for name, value in tree.attrs.items() if str(value).startswith("{")}
         groups = list(tree.children)
-        flags = _flags(tree)
+        flags, rows = _flags(tree), figure_rows(tree)
     records.get("predictive", {}).pop("losses", None)
-    return {**entry, "records": {k: json.dumps(v, indent=1) for k, v in records.items()}, "groups": groups, "flags": flags}
+    texts = {name: json.dumps(value, indent=1) for name, value in records.items()}
+    return {**entry, "records": texts, "groups": groups, "flags": flags, "verdicts": rows}
 
 
 def _flags(tree: xr.DataTree) -> list[tuple[bool | None, str]]:

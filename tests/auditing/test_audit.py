@@ -25,6 +25,12 @@ def quick(post=None, attack=None, n=20, **more) -> xr.DataTree:
     return br.audit(plain(0)[0] if post is None else post, x[:n], y[:n], eps=EPS, level="quick", attack=attack, **more)
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of one audit, for those that ask something else of the same."""
+    return tmp_path_factory.mktemp("runs")
+
+
 def test_a_row_for_each_check():
     tree = audited("plain", 0)
     found = tree["checks"].to_dataset()
@@ -49,21 +55,32 @@ def test_figures_are_those_of_the_audited_attack_over_all_points():
     assert low < float(figures["robust_accuracy"]) < high
 
 
-def test_thresholds_in_accuracy_are_two_images_at_least():
-    found = quick(thresholds={"objectives": 0.3, "convergence": 0.001, "gradient_noise": 0.001})["checks"].to_dataset()
+def test_thresholds_in_accuracy_are_two_images_at_least(runs):
+    chosen = {"objectives": 0.3, "convergence": 0.001, "gradient_noise": 0.001}
+    found = quick(n=10, folder=runs, thresholds=chosen)["checks"].to_dataset()
     assert float(found["threshold"].sel(check="objectives")) == 0.3
-    assert float(found["threshold"].sel(check="convergence")) == 2 / 20
+    assert float(found["threshold"].sel(check="convergence")) == 2 / 10
     assert float(found["threshold"].sel(check="gradient_noise")) == 0.001
 
 
-def test_a_threshold_can_fail_a_check():
-    found = quick(thresholds={"zero_gradients": -1.0})["checks"].to_dataset().sel(check="zero_gradients")
+def test_a_difference_of_two_images_passes_whatever_its_last_bit(monkeypatch, runs):
+    difference = 0.9 - 0.7
+    assert difference > 2 / 10
+    check = CHECKS["transfer"]
+    finds = lambda bench, threshold: Finding(difference, difference <= threshold, "Two images.")  # noqa: E731
+    monkeypatch.setitem(CHECKS, "transfer", type(check)(**{**vars(check), "run": finds}))
+    found = quick(n=10, folder=runs)["checks"].to_dataset().sel(check="transfer")
+    assert found["status"].item() == "passed"
+    assert float(found["threshold"]) == 2 / 10
+
+
+def test_a_threshold_can_fail_a_check(runs):
+    found = quick(n=10, folder=runs, thresholds={"zero_gradients": -1.0})["checks"].to_dataset().sel(check="zero_gradients")
     assert found["status"].item() == "failed"
 
 
 def test_an_audit_is_the_same_for_the_same_seed():
-    one, other = quick(n=10, post=audited_svi()), quick(n=10, post=audited_svi())
-    xr.testing.assert_identical(one["checks"].to_dataset(), other["checks"].to_dataset())
+    xr.testing.assert_identical(quick(audited_svi(), n=10)["checks"].to_dataset(), whole())
 
 
 @functools.cache
@@ -72,10 +89,16 @@ def audited_svi():
     return br.inference.SVI(epochs=5, num_draws=20).fit(br.models.BayesianNetwork(br.nets.mlp(64, (16,), 10)), data, seed=0)
 
 
+@functools.cache
+def whole() -> xr.Dataset:
+    """The checks of its audit, at a stretch."""
+    return quick(audited_svi(), n=10)["checks"].to_dataset()
+
+
 @pytest.mark.filterwarnings("ignore::bayesrob.errors.ConvergenceWarning")
 def test_a_killed_audit_goes_on_where_it_was(tmp_path, monkeypatch):
     post, runs, original = audited_svi(), [], bench.attack_points
-    whole = quick(post, n=10)["checks"].to_dataset()
+    uninterrupted = whole()
 
     def counted(attack, *rest):
         runs.append(attack)
@@ -89,7 +112,7 @@ def test_a_killed_audit_goes_on_where_it_was(tmp_path, monkeypatch):
     first = len(runs)
     resumed = quick(post, n=10, folder=tmp_path)
     assert len(runs) - first == len(resumed["runs"]["run"]) - (first - 1)  # each once, but for the one that was cut off
-    xr.testing.assert_identical(resumed["checks"].to_dataset(), whole)
+    xr.testing.assert_identical(resumed["checks"].to_dataset(), uninterrupted)
     before = len(runs)
     quick(post, n=10, folder=tmp_path, thresholds={"objectives": 0.3})
     assert len(runs) == before
@@ -97,20 +120,21 @@ def test_a_killed_audit_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(runs) > before
 
 
-def test_a_damaged_run_is_made_again(tmp_path):
-    first = quick(n=10, folder=tmp_path)
-    for path in tmp_path.glob("audited-*"):
-        path.write_bytes(b"not a tensor")
-    xr.testing.assert_identical(quick(n=10, folder=tmp_path)["checks"].to_dataset(), first["checks"].to_dataset())
+def test_a_damaged_run_is_made_again(runs):
+    first = quick(n=10, folder=runs)
+    (path,) = runs.glob("audited-*")
+    path.write_bytes(b"not a tensor")
+    xr.testing.assert_identical(quick(n=10, folder=runs)["checks"].to_dataset(), first["checks"].to_dataset())
+    assert path.read_bytes() != b"not a tensor"
 
 
-def test_a_check_that_cannot_be_made_does_not_pass_and_stops_no_other(monkeypatch):
+def test_a_check_that_cannot_be_made_does_not_pass_and_stops_no_other(monkeypatch, runs):
     def broken(bench, threshold) -> Finding:
         raise InputError("This fails.", "It is a test.", "Nothing.")
 
     check = CHECKS["transfer"]
     monkeypatch.setitem(CHECKS, "transfer", type(check)(**{**vars(check), "run": broken}))
-    tree = quick(n=10)
+    tree = quick(n=10, folder=runs)
     row = tree["checks"].to_dataset().sel(check="transfer")
     assert row["status"].item() == "error"
     assert not bool(row["passed"])

@@ -255,7 +255,7 @@ def test_doubled_steps_reach_what_the_attack_did_not():
     finding = found("convergence", linear(), attack, at=(0.05, 0.08))
     assert finding.value == 0.5
     assert not finding.passed
-    assert "Doubled steps and restarts leave 0.000, the audited attack 0.500." in finding.reason
+    assert "Doubled steps and restarts leave 0.000, the attack 0.500." in finding.reason
 
 
 def test_a_step_larger_than_the_ball_fails_though_it_finds_everything():
@@ -328,6 +328,41 @@ def test_an_attack_on_another_model_sees_no_draw():
     finding = found("attack_draws", linear(num_draws=4), Transfer(surrogate=linear(), attack=PGD(eps=EPS)))
     assert not finding.passed
     assert "never looks" in finding.reason
+
+
+@dataclasses.dataclass(frozen=True)
+class OnMeanLogits(Attack):
+    """Climbs the margin of the draws' mean logits, and says that it looks at the model."""
+
+    eps: float = EPS
+    norm: str = "l_inf"
+
+    def perturb(self, victim, x, generator):
+        mean = {name: tensor.mean(0, keepdim=True) for name, tensor in victim.predictive.weights.items()}
+        return PGD(eps=self.eps, objective="margin")(HeldDraws(NET, mean, **COMMON), x, victim.y)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_logits_averaged_where_probabilities_are_scored_are_caught_by_what_they_miss(hidden):
+    """Two draws outvote the surest, whose attack moves them away from being wrong; PGD on the prediction turns all points.
+
+    Where draws are wrong for the same inputs, as networks trained on the same data are, the figure is right to two images,
+    and only the check that asks what the attack looks at can fail.
+    """
+    slopes = torch.tensor([[2.0, 2.0, -1.0, -1.0], *[[-1.0, -1.0, 2.0, 2.0]] * 2]) * torch.tensor(
+        [[3000.0], [300.0], [300.0]]
+    )
+    weight = torch.stack([-slopes, slopes], 1) / 2
+    post = HeldDraws(NET, {"1.weight": weight, "1.bias": -0.5 * weight.sum(-1)}, **COMMON)
+    mean = HeldDraws(NET, {name: tensor.mean(0, keepdim=True) for name, tensor in post.weights.items()}, **COMMON)
+    attack = OnMeanLogits() if hidden else Transfer(surrogate=mean, attack=PGD(eps=EPS, objective="margin"))
+    one = bench(post, *points(NEAR), attack)
+    assert one.audited.accuracy == 1.0
+    asked = ("objectives", "accuracy_falls", "transfer", "attack_draws")
+    failed = {name for name in asked if not CHECKS[name].run(one, 0.2).passed}
+    assert {"objectives", "accuracy_falls", "transfer"} <= failed
+    assert CHECKS["objectives"].run(one, 0.2).value == 1.0
+    assert ("attack_draws" in failed) is not hidden
 
 
 def test_fresh_draws_are_tried_beyond_the_attacks_own():

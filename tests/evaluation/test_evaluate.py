@@ -206,7 +206,8 @@ def test_chains_bring_their_record_and_diagnostics(chains, moons):
 
 def test_without_a_sampler_there_is_no_record(fresh, one_draw, moons):
     for post in (fresh, one_draw):
-        assert set(evaluate(post, moons, {}, num_points=2).children) == {"robustness", "points", "gradients", "examples"}
+        expected = {"robustness", "points", "gradients", "examples", "checks"}
+        assert set(evaluate(post, moons, {}, num_points=2).children) == expected
 
 
 def test_attributes_say_what_was_done(chains, moons):

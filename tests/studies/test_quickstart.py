@@ -32,6 +32,21 @@ def test_the_table_holds_the_evaluation_s_numbers(folder):
             assert table.loc[name, attack].startswith(f"{float(result['adversarial_accuracy'].sel(attack=attack)):.3f} [")
 
 
+def test_the_tables_hold_the_verdicts(folder):
+    table = pd.read_csv(folder / "accuracy.csv").set_index("method")
+    verdicts = pd.read_csv(folder / "verdicts.csv").set_index("method")
+    page = (folder / "report.html").read_text()
+    for name in ("SGD", "SVI", "HMC"):
+        with xr.open_datatree(folder / f"{name}.nc") as tree:
+            result = tree["robustness"].to_dataset().load().isel(threat=0)
+        assert table.loc[name, "worst case"].startswith(f"{float(result['worst_case_accuracy']):.3f} [")
+        assert table.loc[name, "verdict"] == result["worst_case_verdict"].item()
+        assert verdicts.loc[name, "posterior"] == result["posterior_verdict"].item()
+        for attack in result["attack"].values:
+            assert verdicts.loc[name, attack] == result["verdict"].sel(attack=attack).item()
+            assert verdicts.loc[name, attack] in page
+
+
 def test_random_signs_do_less_than_pgd(folder):
     for name in ("SGD", "SVI", "HMC"):
         with xr.open_datatree(folder / f"{name}.nc") as tree:

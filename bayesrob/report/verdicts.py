@@ -1,0 +1,39 @@
+"""Each figure of an evaluation with the verdict of the cheap checks, and what speaks against it."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from bayesrob.analysis.findings import BELIEVED, NOT_JUDGED
+
+__all__ = ["figure_rows"]
+
+
+def figure_rows(tree: xr.DataTree) -> list[dict[str, object]]:
+    """A row for each attack and each ball's worst case: `figure`, `accuracy`, `verdict`, `mark`, `reasons`; none in trees
+    that carry no verdict."""
+    if "checks" not in tree.children or "verdict" not in tree["robustness"]:
+        return []
+    scores, found = tree["robustness"].to_dataset().transpose(..., "bound"), tree["checks"].to_dataset()
+    rows = []
+    for dim, accuracy, prefix in (("attack", "adversarial_accuracy", ""), ("threat", "worst_case_accuracy", "worst_case_")):
+        for name in scores[dim].values.tolist():
+            at, checked = scores.sel({dim: name}), found.sel({dim: name})
+            low, high = at[f"{accuracy}_interval"].values.tolist()
+            bad = ~checked[f"{prefix}passed"].values & (checked["about"].values == "attack")
+            said = zip(checked["check"].values[bad].tolist(), checked[f"{prefix}reason"].values[bad].tolist(), strict=True)
+            verdict = str(at[f"{prefix}verdict"].item())
+            rows.append(
+                {
+                    "figure": f"worst case, {name}" if prefix else name,
+                    "accuracy": f"{float(at[accuracy]):.3f} [{low:.3f}, {high:.3f}]",
+                    "verdict": verdict,
+                    "mark": "good" if verdict == BELIEVED else "bad",
+                    "reasons": [f"{check}: {reason}" for check, reason in said],
+                }
+            )
+    stated = str(scores["posterior_verdict"].item())
+    mark = {BELIEVED: "good", NOT_JUDGED: "none"}.get(stated, "bad")
+    reasons = [found.attrs["posterior_reason"]]
+    rows.append({"figure": "the posterior", "accuracy": "", "verdict": stated, "mark": mark, "reasons": reasons})
+    return rows
