@@ -27,8 +27,10 @@ SHAPED = [
     "bayesrob.predictive.gaussian",
     "bayesrob.predictive.gradients",
     "bayesrob.predictive.held",
+    "bayesrob.predictive.kinds",
     "bayesrob.predictive.masked",
     "bayesrob.predictive.objectives",
+    "bayesrob.predictive.standard_error",
 ]
 
 jaxtyping.install_import_hook(SHAPED, "beartype.beartype")

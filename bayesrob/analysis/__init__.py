@@ -1,5 +1,6 @@
 """Pure statistics: arrays and xarray in, xarray out; no torch. What needs gradients gets them as arrays."""
 
+from bayesrob.analysis.bias_variance import bias_variance
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
 from bayesrob.analysis.detection import auroc, detection, uncertainty
 from bayesrob.analysis.diagnostics import chain_diagnostics
@@ -11,10 +12,12 @@ from bayesrob.analysis.intervals import (
     median_interval,
     paired_interval,
 )
+from bayesrob.analysis.perturbation_terms import perturbation_terms
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
 
 __all__ = [
     "auroc",
+    "bias_variance",
     "binomial_interval",
     "chain_diagnostics",
     "component_quantiles",
@@ -26,6 +29,7 @@ __all__ = [
     "median_interval",
     "median_perturbation",
     "paired_interval",
+    "perturbation_terms",
     "robust_points",
     "robustness",
     "robustness_curve",

@@ -4,6 +4,7 @@ from bayesrob.attacks import adapters
 from bayesrob.attacks.apgd import APGD
 from bayesrob.attacks.autoattack import AutoAttack
 from bayesrob.attacks.base import Attack, Attacked
+from bayesrob.attacks.bias_variance import BiasAttack, VarianceAttack
 from bayesrob.attacks.bim import BIM, LeastLikely
 from bayesrob.attacks.boundary import Boundary
 from bayesrob.attacks.bv import BV
@@ -14,6 +15,7 @@ from bayesrob.attacks.fab import FAB
 from bayesrob.attacks.fgsm import FGSM, TargetedFGSM
 from bayesrob.attacks.jsma import JSMA
 from bayesrob.attacks.local_search import LocalSearch
+from bayesrob.attacks.matching import match_perturbation
 from bayesrob.attacks.mifgsm import MIFGSM
 from bayesrob.attacks.nes import NES
 from bayesrob.attacks.pgd import PGD
@@ -29,6 +31,7 @@ ATTACKS: dict[str, type[Attack]] = {
     for attack in (
         APGD,
         AutoAttack,
+        BiasAttack,
         BIM,
         Boundary,
         BV,
@@ -49,6 +52,7 @@ ATTACKS: dict[str, type[Attack]] = {
         Square,
         TargetedFGSM,
         Transfer,
+        VarianceAttack,
     )
 }
 
@@ -66,6 +70,7 @@ __all__ = [
     "Attack",
     "Attacked",
     "AutoAttack",
+    "BiasAttack",
     "Boundary",
     "CarliniWagner",
     "Confident",
@@ -82,5 +87,7 @@ __all__ = [
     "Square",
     "TargetedFGSM",
     "Transfer",
+    "VarianceAttack",
     "adapters",
+    "match_perturbation",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import ClassVar, Literal
 
@@ -13,11 +14,50 @@ from bayesrob.attacks.geometry import norms, per_point
 from bayesrob.attacks.victim import Victim
 from bayesrob.types import Batch
 
-__all__ = ["BV"]
+__all__ = ["BV", "UnsignedStep"]
 
 
 @dataclasses.dataclass(frozen=True)
-class BV(Attack):
+class UnsignedStep(Attack):
+    """x + eps * direction, as long as it comes, or scaled to a mean square; see `BV`, which has its settings."""
+
+    eps: float = 1.0
+    mse: float | None = None
+    mse_per: Literal["batch", "point"] = "batch"
+    clip: bool = False
+
+    norms: ClassVar[tuple[str, ...]] = ("mean square",)
+    needs_classes: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "mse")
+
+    @abc.abstractmethod
+    def towards(self, victim: Victim, x: Batch) -> Batch:
+        """The direction of the step, `[batch, *shape]`."""
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        step = self.towards(victim, x)
+        if self.mse is None:
+            step = self.eps * step
+        else:
+            longest = norms(step, "l_inf").clamp(min=torch.finfo(x.dtype).tiny)
+            scaled = step / per_point(longest, x)  # squares of tiny gradients would underflow
+            mean_square = scaled.flatten(1).square().mean(1)
+            if self.mse_per == "point":
+                factor = (self.mse / mean_square.clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
+                step = scaled * per_point(torch.where(mean_square > 0, factor, 0.0), x)
+            else:
+                relative = longest / longest.amax()
+                total = (mean_square * relative.square()).mean()
+                factor = (self.mse / total.clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
+                step = scaled * per_point(relative * torch.where(total > 0, factor, 0.0), x)
+        return clip_to(x + step, victim.bounds if self.clip else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class BV(UnsignedStep):
     """x + eps * gradient of -log p_y: no sign, no projection (the paper on bias and variance under attack, Theorem 4).
 
     Points move as far as their gradients are long, so that eps is no radius: compare attacks at equal injected
@@ -34,33 +74,9 @@ class BV(Attack):
     """
 
     eps: float = 2.5
-    mse: float | None = None
-    mse_per: Literal["batch", "point"] = "batch"
-    clip: bool = False
     objective: str = "predictive_loss"
 
-    norms: ClassVar[tuple[str, ...]] = ("mean square",)
-    needs_classes: ClassVar[bool] = False
     paper: ClassVar[str] = "seed paper 000, Theorem 4"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "mse")
-
-    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
-        step = victim.gradient(x, self.objective)
-        if self.mse is None:
-            step = self.eps * step
-        else:
-            longest = norms(step, "l_inf").clamp(min=torch.finfo(x.dtype).tiny)
-            scaled = step / per_point(longest, x)  # squares of tiny gradients would underflow
-            mean_square = scaled.flatten(1).square().mean(1)
-            if self.mse_per == "point":
-                factor = (self.mse / mean_square.clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
-                step = scaled * per_point(torch.where(mean_square > 0, factor, 0.0), x)
-            else:
-                relative = longest / longest.amax()
-                total = (mean_square * relative.square()).mean()
-                factor = (self.mse / total.clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
-                step = scaled * per_point(relative * factor, x)
-        return clip_to(x + step, victim.bounds if self.clip else None)
+    def towards(self, victim: Victim, x: Batch) -> Batch:
+        return victim.gradient(x, self.objective)

@@ -67,7 +67,7 @@ class Victim:
         """
         self._count(self.queries, rows)
         with torch.no_grad():
-            return self.predictive(z, self.num_draws, self._judge_seed if judge else self._next_seed())
+            return self.predictive(z, self.num_draws, self._judge_seed if judge else self.next_seed())
 
     def loss(self, z: Batch, objective: str, rows: Rows = None) -> Float[Tensor, " row"]:
         """The objective, higher where the attack is nearer to its goal; one query of each point, on the judge's draws."""
@@ -84,7 +84,7 @@ class Victim:
     def gradient(
         self,
         z: Batch,
-        objective: str,
+        objective: str | Objective,
         rows: Rows = None,
         num_draws: int | None = None,
         precision: str = "full",
@@ -92,7 +92,7 @@ class Victim:
         """The direction in which the attack gains most: the objective's gradient, or minus it towards a target class."""
         self._count(self.gradients, rows)
         y, draws = self._labels(rows), self.num_draws if num_draws is None else num_draws
-        gradient = self.predictive.input_gradient(z, y, objective, draws, self._next_seed(), precision=precision)
+        gradient = self.predictive.input_gradient(z, y, objective, draws, self.next_seed(), precision=precision)
         return gradient.neg_() if self.targeted else gradient
 
     def look(
@@ -110,7 +110,7 @@ class Victim:
         self._count(self.gradients, rows)
         y, draws = self._labels(rows), self.num_draws if num_draws is None else num_draws
         gradient, log_predictive, value = self.predictive.gradient_and_prediction(
-            z, y, objective, draws, self._next_seed(), precision
+            z, y, objective, draws, self.next_seed(), precision
         )
         if self.targeted and isinstance(objective, str):
             return gradient.neg_(), log_predictive, -value
@@ -127,7 +127,7 @@ class Victim:
         rows = torch.arange(len(z), device=z.device) if rows is None else rows
         k = classes.shape[1]
         weights = z.new_zeros(len(z) * k, self.num_classes).scatter_(1, classes.reshape(-1, 1), 1.0)
-        seed = self._next_seed()
+        seed = self.next_seed()
         self.gradients[rows] += k
         surface = AVERAGES[average](weights)
         gradient, log_predictive, value = self.predictive.gradient_and_prediction(
@@ -183,7 +183,8 @@ class Victim:
         else:  # a point may stand in it several times
             counter.index_add_(0, rows, torch.ones_like(rows))
 
-    def _next_seed(self) -> int:
+    def next_seed(self) -> int:
+        """Of the draws at the next look."""
         return next_seed(self._generator) if self._fresh else self._seed
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from bayesrob.attacks import PGD, Attack, AutoAttack, Confident, Criterion, Misclassified, Transfer
+from bayesrob.attacks.matching import with_radius
 
 __all__ = [
     "LEVELS", "REFERENCE", "Level", "changed", "criterion", "harder", "held", "well_configured", "with_radius",
@@ -96,23 +97,6 @@ def changed(attack: Attack, **settings: Any) -> Attack:
         new["attacks"] = tuple(changed(one, **settings) for one in attack.attacks)
     if isinstance(attack, Transfer):
         new["attack"] = changed(attack.attack, **settings)
-    return dataclasses.replace(attack, **new)
-
-
-def with_radius(attack: Attack, eps: float) -> Attack | None:
-    """The same attack in another ball, a fixed step in proportion; None if it has no radius."""
-    if isinstance(attack, Transfer):
-        inner = with_radius(attack.attack, eps)
-        return None if inner is None else dataclasses.replace(attack, attack=inner)
-    old, step = getattr(attack, "eps", None), getattr(attack, "step_size", None)
-    if attack.minimal or not old:
-        return None
-    new: dict[str, Any] = {"eps": eps}
-    if step is not None:
-        new["step_size"] = step * eps / old
-    if isinstance(attack, AutoAttack) and attack.attacks is not None:
-        # Members that look for the smallest perturbation have no radius, and stay what they are.
-        new["attacks"] = tuple(with_radius(one, eps) or one for one in attack.attacks)
     return dataclasses.replace(attack, **new)
 
 

@@ -11,6 +11,7 @@ from bayesrob.data.cifar import cifar10, cifar100
 from bayesrob.data.dataset import Dataset
 from bayesrob.data.digits import digits
 from bayesrob.data.mnist import fashion_mnist, mnist
+from bayesrob.data.simulated import simulated_classes, simulated_regression
 from bayesrob.data.toys import half_moons
 
 __all__ = ["LOADERS", "load", "names"]
@@ -24,6 +25,8 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "fashion_mnist": fashion_mnist,
     "half_moons": half_moons,
     "mnist": mnist,
+    "simulated_classes": simulated_classes,
+    "simulated_regression": simulated_regression,
 }
 
 

@@ -24,9 +24,10 @@ from bayesrob.models import Categorical, Likelihood
 from bayesrob.nets import spec_of, values_kept
 from bayesrob.numerics import CACHE_BYTES, chunk_size, low_dtype, low_products, products
 from bayesrob.predictive.checks import check_lengths, check_values, checked_inputs
-from bayesrob.predictive.gradients import DrawsFunction, LogPredictive, Stream, draw_gradients, gradient, gradient_with_error
+from bayesrob.predictive.gradients import DrawsFunction, LogPredictive, Stream, draw_gradients, gradient
 from bayesrob.predictive.objectives import Objective
 from bayesrob.predictive.objectives import objective as find_objective
+from bayesrob.predictive.standard_error import gradient_with_error
 from bayesrob.predictive.votes import check_votes, shares
 from bayesrob.types import Batch, Bounds, DrawLogits, Outputs, checked_bounds
 

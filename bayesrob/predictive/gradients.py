@@ -19,15 +19,8 @@ from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
 from bayesrob.nets import feature_major
 from bayesrob.numerics import log_softmax
-from bayesrob.predictive.objectives import (
-    ConfidentError,
-    DrawMean,
-    ExpectedLoss,
-    Objective,
-    Pooled,
-    PredictiveLoss,
-    value_and_slope,
-)  # fmt: skip
+from bayesrob.predictive.kinds import AboutMean, DrawMean, MeanOutputs, Objective, Pooled, value_and_slope
+from bayesrob.predictive.objectives import PredictiveLoss
 from bayesrob.types import Batch, DrawLogits, Labels, Outputs
 
 __all__ = [
@@ -38,7 +31,7 @@ __all__ = [
     "autograd_vjp",
     "draw_gradients",
     "gradient",
-    "gradient_with_error",
+    "per_point",
 ]
 
 
@@ -127,8 +120,11 @@ def gradient(
         return _pooled(stream, num_draws, x, y, objective, LogPredictive() if prediction is None else prediction)
     if isinstance(objective, PredictiveLoss):
         return _predictive_loss(stream, num_draws, x, y, likelihood, prediction)
-    if isinstance(objective, ConfidentError):
-        return _confident_error(stream, num_draws, x, y, objective, likelihood, prediction)
+    if isinstance(objective, AboutMean):  # two passes: of the mean no gradient is needed
+        mean = MeanOutputs()
+        for f in stream():
+            mean.add(f.vjp(x)[0])
+        objective = objective.about(mean.value)
     assert isinstance(objective, DrawMean)
     total, loss = torch.zeros_like(x), x.new_zeros(len(x))
     for f in stream():
@@ -156,7 +152,7 @@ def _predictive_loss(
         chunk_sum = log_prob.logsumexp(0)
         new_sum = chunk_sum if log_sum is None else torch.logaddexp(log_sum, chunk_sum)
         if log_sum is not None:
-            mean *= _per_point((log_sum - new_sum).exp(), x)
+            mean *= per_point((log_sum - new_sum).exp(), x)
         score = likelihood.score(outputs, likelihood.encode(y, outputs.shape[-1], outputs))
         pullback(score.mul_((log_prob - new_sum).exp_().unsqueeze(-1)), mean)
         log_sum = new_sum
@@ -181,21 +177,6 @@ def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pool
     return total
 
 
-def _confident_error(
-    stream: Stream, num_draws: int, x: Batch, y: Labels, objective: ConfidentError, likelihood: Likelihood,
-    prediction: LogPredictive | None,
-) -> Batch:  # fmt: skip
-    """Two passes: the draws choose a class without gradients; towards it the expected loss falls."""
-    total: Tensor | float = 0.0
-    for f in stream():
-        total = total + log_softmax(f.vjp(x)[0]).sum(0)
-    rival = objective.rival(torch.as_tensor(total), y)
-    towards = gradient(stream, num_draws, x, rival, ExpectedLoss(), likelihood, prediction).neg_()
-    if prediction is not None:
-        prediction.loss = -prediction.loss
-    return towards
-
-
 def draw_gradients(
     functions: Iterable[DrawsFunction], x: Batch, y: Labels, objective: Objective, likelihood: Likelihood
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -217,83 +198,6 @@ def draw_gradients(
         yield values, g
 
 
-def gradient_with_error(
-    stream: Stream, x: Batch, y: Labels, objective: Objective, likelihood: Likelihood, num_chains: int | None = None
-) -> tuple[Batch, Batch]:
-    """The averaged gradient and its Monte Carlo standard error, component by component.
-
-    The predictive loss's gradient is the self-normalised average sum_d p_d g_d / sum_d p_d, p_d the draw's likelihood of
-    the true label; of a mean all weights are equal. With S_b the sum over batch b of each draw's w_d (g_d - g), and W the
-    sum of all weights, the error is sqrt(B/(B-1) sum_b S_b^2) / W: the delta method (Owen 2013, "Monte Carlo theory,
-    methods and examples", equation 9.8) with batch means. Sums are kept in float64. One draw has no error: NaN.
-
-    Args:
-        num_chains: None: draws are independent, each a batch. k: draws d, d + k, ... are of one chain, and each chain is a
-            batch, which its correlation does not fool.
-    """
-    if not isinstance(objective, DrawMean | PredictiveLoss):
-        raise InputError(
-            f"No standard error for the objective {type(objective).__name__}.",
-            "It is not an average of the draws' gradients.",
-            'Ask for it with "expected_loss" or "predictive_loss".',
-        )
-    weighted = isinstance(objective, PredictiveLoss)
-    sums = _ChainSums(num_chains) if num_chains is not None else _DrawSums()
-    top = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
-    for values, g in draw_gradients(stream(), x, y, ExpectedLoss() if weighted else objective, likelihood):
-        # Weights relative to the largest so far.
-        log_weight = -values.double() if weighted else torch.zeros_like(values, dtype=torch.float64)
-        new_top = torch.maximum(top, log_weight.amax(0))
-        sums.add(_per_point((top - new_top).exp(), x), _per_point((log_weight - new_top).exp(), g), g.double())
-        top = new_top
-    mean, variance = sums.result()
-    return mean.to(x.dtype), variance.sqrt().to(x.dtype)
-
-
-class _DrawSums:
-    """Sums over draws of w, w g, w^2, w^2 g and w^2 g^2: every draw is a batch."""
-
-    def __init__(self) -> None:
-        self.sums: list[Tensor | float] = [0.0] * 5
-        self.count = 0
-
-    def add(self, fade: Tensor, w: Tensor, g: Tensor) -> None:
-        self.count += len(g)
-        parts = (w, w * g, w**2, w**2 * g, w**2 * g**2)
-        powers = (1, 1, 2, 2, 2)
-        self.sums = [fade**k * old + part.sum(0) for k, old, part in zip(powers, self.sums, parts, strict=True)]
-
-    def result(self) -> tuple[Tensor, Tensor]:
-        total, first, w2, w2g, w2g2 = self.sums
-        mean = torch.as_tensor(first / total)
-        spread = torch.as_tensor(w2g2 - 2 * mean * w2g + mean**2 * w2).clamp(min=0)
-        correction = self.count / (self.count - 1) if self.count > 1 else math.nan
-        return mean, spread * correction / total**2
-
-
-class _ChainSums:
-    """Sums over the draws of each chain of w and w g, `[chain, ...]`: every chain is a batch."""
-
-    def __init__(self, num_chains: int):
-        self.num_chains, self.count = num_chains, 0
-        self.w: Tensor | float = 0.0
-        self.wg: Tensor | float = 0.0
-
-    def add(self, fade: Tensor, w: Tensor, g: Tensor) -> None:
-        chain = torch.arange(self.count, self.count + len(g), device=g.device) % self.num_chains
-        self.count += len(g)
-        empty = g.new_zeros(self.num_chains, *g.shape[1:])
-        self.w = fade * self.w + empty.index_add(0, chain, w.expand_as(g))
-        self.wg = fade * self.wg + empty.index_add(0, chain, w * g)
-
-    def result(self) -> tuple[Tensor, Tensor]:
-        w, wg = torch.as_tensor(self.w), torch.as_tensor(self.wg)
-        total = w.sum(0)
-        mean = wg.sum(0) / total
-        correction = self.num_chains / (self.num_chains - 1)
-        return mean, (wg - w * mean).square().sum(0) * correction / total**2
-
-
-def _per_point(values: Tensor, like: Tensor) -> Tensor:
+def per_point(values: Tensor, like: Tensor) -> Tensor:
     """`values` with trailing axes of length one, to multiply `like`."""
     return values.reshape(*values.shape, *(1,) * (like.ndim - values.ndim))

@@ -36,14 +36,18 @@ def from_modules(
     Modules are copied and set to evaluation mode. Stacks of linear layers of one architecture are run in batched
     products, others one after the other. Modules must put out logits; what looks wrong is warned about, never refused.
 
+    Predictives may stand for networks, so that models trained apart, of one draw or of many, make one set: each is one draw,
+    its averaged prediction (draws that are made anew are held, of each model from a seed of its own). Likelihood, bounds and
+    shapes are the first one's where they are not given.
+
     Args:
-        modules: one network or more, all with the same inputs and classes.
+        modules: one network or more, or one predictive or more, all with the same inputs and classes.
         bounds: smallest and largest input value, `(lo, hi)`; None leaves attacks unclipped.
         input_shape: shape of one input, so that inputs can be checked.
         num_classes: number of outputs, so that labels can be checked.
 
     Raises:
-        InputError: no module, or something that is not one.
+        InputError: no module, or something that is not one; networks among predictives, or predictives that do not fit.
 
     Warns:
         SuspiciousOutputs: a last layer that is a (log-)softmax, or (where `input_shape` says what an input is) outputs that
@@ -54,6 +58,8 @@ def from_modules(
     if not modules or not all(isinstance(module, nn.Module) for module in modules):
         kinds = [type(module).__name__ for module in modules]
         raise InputError(f"from_modules got {kinds}.", "It wraps networks.", "Pass a list of one torch module or more.")
+    if any(isinstance(module, Predictive) for module in modules):
+        return _averages(modules, bounds, input_shape, num_classes)
     for module in modules:
         _warn(module, bounds, input_shape)
     info = {"method": "modules", "num_modules": len(modules)}
@@ -65,6 +71,34 @@ def from_modules(
         if weights:
             return HeldDraws(modules[0], weights, **common)
     return ModuleDraws(modules, **common)
+
+
+def _averages(
+    posts: Sequence[Any], bounds: Bounds | None, input_shape: tuple[int, ...] | None, num_classes: int | None
+) -> Predictive:
+    """Predictives as draws."""
+    first = posts[0]
+    for post in posts:
+        if not isinstance(post, Predictive) or not isinstance(first, Predictive) or post.likelihood != first.likelihood:
+            raise InputError(
+                f"A {type(post).__name__} beside a {type(first).__name__}.",
+                "The models of a set need one likelihood.",
+                "Give predictives of one kind of problem, or networks alone.",
+            )
+    common: dict[str, Any] = {
+        "likelihood": first.likelihood,
+        "bounds": bounds or first.bounds,
+        "input_shape": input_shape or first.input_shape,
+        "out_features": num_classes or first.out_features,
+        "info": {"method": "predictives", "models": [post.info for post in posts]},
+    }
+    held = [post.freeze(seed=seed) for seed, post in enumerate(posts)]
+    single = [post for post in held if isinstance(post, HeldDraws) and post.num_draws == 1]
+    if len(single) == len(held) and _alike([post.net for post in single]):
+        return HeldDraws(
+            first.net, {n: torch.cat([post.weights[n] for post in single]) for n in single[0].weights}, **common
+        )
+    return ModuleDraws(held, **common)
 
 
 def _warn(module: nn.Module, bounds: Bounds | None, input_shape: tuple[int, ...] | None) -> None:

@@ -20,6 +20,11 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
   The draws choose c together; then all that do not give it pull, as `expected_loss` towards a target. That an attack must
   know the detector is Carlini & Wagner's 2017 ("Adversarial examples are not easily detected", on dropout uncertainty
   among others); mutual information as the score Smith & Gal's 2018.
+- `bias` and `variance` of the draws as models (seed paper 000), which sum to `expected_loss`, the mean cross-entropy: with
+  pi_star the normalised geometric mean of their predictions, -log pi_star_y, and mean_d KL(pi_star || pi_d)
+  = -log sum_c exp(mean_d log pi_dc). Of a regression (y - f_bar)^2 and mean_d (f_d - f_bar)^2, means over outputs, whose sum
+  is the mean squared error. `analysis.bias_variance` decomposes predictions so. The variance knows no label; of draws that
+  are equal to rounding its gradient is exactly zero.
 - `double_softmax`: cross_entropy(pbar taken as logits), and
 - `double_softmax_per_draw`: mean_d cross_entropy(softmax(f_d) taken as logits). Both are what the reference code of
   Carbone et al. computes in its attacks and its gradient statistics. With ten classes they lie in [1.461, 2.461] and
@@ -28,74 +33,33 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable
+import dataclasses
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
 from bayesrob.models import Categorical, Likelihood
-from bayesrob.numerics import log_mean_exp, log_softmax
-from bayesrob.types import DrawLogits, Labels
+from bayesrob.numerics import categorical_log_likelihood, categorical_score, log_mean_exp
+from bayesrob.predictive.kinds import AboutMean, DrawMean, Objective, Pooled
+from bayesrob.types import DrawLogits, Labels, Outputs
 
 __all__ = [
     "OBJECTIVES",
-    "ConfidentError",
     "DrawMean",
+    "ExpectedLoss",
+    "Margin",
     "Objective",
     "Pooled",
     "PredictiveLoss",
+    "Weighted",
+    "agree",
     "objective",
-    "value_and_slope",
 ]
 
-
-class Objective(abc.ABC):
-    """A loss of each data point under all draws together; attacks climb it."""
-
-    needs_classes = True
-
-    @abc.abstractmethod
-    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
-        """The loss of each point from the outputs of every draw."""
-
-
-class DrawMean(Objective):
-    """A mean over draws: its gradient is the mean of the draws' gradients."""
-
-    @abc.abstractmethod
-    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
-        """The loss of each point under each draw."""
-
-    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
-        return self.per_draw(outputs, y, likelihood).mean(0)
-
-    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
-        """Derivative of `per_draw` with respect to each draw's outputs."""
-        return value_and_slope(lambda outputs: self.per_draw(outputs, y, likelihood), outputs)[1]
-
-
-class Pooled(Objective):
-    """A function of the posterior predictive log probabilities `[batch, cls]`."""
-
-    @abc.abstractmethod
-    def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
-        """The loss of each averaged prediction."""
-
-    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
-        return self.loss(likelihood.predictive(outputs), y)
-
-
-class ConfidentError(Objective):
-    def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
-        mean = log_softmax(outputs).mean(0)
-        return mean.gather(-1, self.rival(mean, y).unsqueeze(-1)).squeeze(-1)
-
-    def rival(self, mean: Float[Tensor, "batch cls"], y: Labels) -> Labels:
-        """The wrong class that the draws give most, by their mean (or summed) log probabilities."""
-        return mean.scatter(-1, y.unsqueeze(-1), -torch.inf).argmax(-1)
+ROUNDING = 64
+"""Last places by which equal networks may differ, run in batched products: sums of hundreds of terms in another order."""
 
 
 class ExpectedLoss(DrawMean):
@@ -150,6 +114,103 @@ class DoubleSoftmax(Pooled):
         return torch.nn.functional.cross_entropy(log_predictive.exp(), y, reduction="none")
 
 
+class ConfidentError(AboutMean):
+    """The draws choose a wrong class together, by their mean (log probabilities and outputs say the same)."""
+
+    needs_classes = True
+
+    def about(self, mean: Outputs) -> DrawMean:
+        return _TowardsRival(mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TowardsRival(DrawMean):
+    mean: Tensor
+
+    def rival(self, y: Labels) -> Labels:
+        return self.mean.scatter(-1, y.unsqueeze(-1), -torch.inf).argmax(-1)
+
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        return likelihood.log_prob(outputs, self.rival(y))
+
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        return likelihood.score(outputs, likelihood.encode(self.rival(y), outputs.shape[-1], outputs))
+
+
+@dataclasses.dataclass(frozen=True)
+class _BiasAbout(DrawMean):
+    """Every draw's is the same. Categorical: pi_star is the softmax of the mean outputs."""
+
+    mean: Tensor
+
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        classes = isinstance(likelihood, Categorical)
+        bias = -categorical_log_likelihood(self.mean, y) if classes else (self.mean - y).square().mean(-1)
+        return bias.expand(len(outputs), *bias.shape)
+
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        if isinstance(likelihood, Categorical):
+            slope = -categorical_score(self.mean, likelihood.encode(y, self.mean.shape[-1], self.mean))
+        else:
+            slope = 2 * (self.mean - y) / self.mean.shape[-1]
+        return torch.zeros_like(outputs).add_(slope)
+
+
+@dataclasses.dataclass(frozen=True)
+class _VarianceAbout(DrawMean):
+    """Categorical: mean_d KL(pi_star || pi_d) = log pi_star_k - mean_d log pi_dk for any class k.
+
+    With the likeliest one, whose logarithms are small, nothing cancels where draws are sure. What goes through the mean of
+    squared errors cancels.
+    """
+
+    mean: Tensor
+
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        if isinstance(likelihood, Categorical):
+            k = self.mean.argmax(-1)
+            return categorical_log_likelihood(self.mean, k) - categorical_log_likelihood(outputs, k)
+        return (outputs - self.mean).square().mean(-1)
+
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        if isinstance(likelihood, Categorical):
+            k = likelihood.encode(self.mean.argmax(-1), self.mean.shape[-1], self.mean)
+            slope = categorical_score(self.mean, k) - categorical_score(outputs, k)
+        else:
+            slope = 2 * (outputs - self.mean) / self.mean.shape[-1]
+        return slope.masked_fill_(agree(outputs, self.mean).unsqueeze(-1), 0.0)
+
+
+def agree(outputs: DrawLogits, mean: Outputs) -> Bool[Tensor, "draw batch"]:
+    """Where a draw is the mean to rounding: what is left of equal models' batched products would be a direction of noise."""
+    scale = torch.finfo(outputs.dtype).eps * mean.abs().amax(-1)
+    return (outputs - mean).abs().amax(-1) <= ROUNDING * scale
+
+
+class Bias(AboutMean):
+    def about(self, mean: Outputs) -> DrawMean:
+        return _BiasAbout(mean)
+
+
+class Variance(AboutMean):
+    def about(self, mean: Outputs) -> DrawMean:
+        return _VarianceAbout(mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighted(DrawMean):
+    """A weighted sum of every draw's outputs, `weights` `[batch, out]`."""
+
+    weights: Tensor
+    needs_classes = False
+
+    def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
+        return (self.weights * outputs).sum(-1)
+
+    def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
+        return torch.zeros_like(outputs).add_(self.weights)
+
+
 OBJECTIVES: dict[str, Objective] = {
     "expected_loss": ExpectedLoss(),
     "predictive_loss": PredictiveLoss(),
@@ -157,6 +218,8 @@ OBJECTIVES: dict[str, Objective] = {
     "margin_per_draw": MarginPerDraw(),
     "dlr": DLR(),
     "confident_error": ConfidentError(),
+    "bias": Bias(),
+    "variance": Variance(),
     "double_softmax": DoubleSoftmax(),
     "double_softmax_per_draw": DoubleSoftmaxPerDraw(),
 }
@@ -168,15 +231,6 @@ def _lead(values: Float[Tensor, "*draw batch cls"], y: Int[Tensor, "*draw batch"
     return values.scatter(-1, index, -torch.inf).amax(-1) - values.gather(-1, index).squeeze(-1)
 
 
-def value_and_slope(loss: Callable[[Tensor], Tensor], outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Values of `loss(outputs)` and the derivative of their sum, both detached."""
-    with torch.enable_grad():
-        leaf = outputs.detach().requires_grad_()
-        values = loss(leaf)
-        (slope,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), slope
-
-
 def objective(name: str | Objective, likelihood: Likelihood) -> Objective:
     """The objective called `name` (or given), once it is sure that it means something under `likelihood`."""
     found = name if isinstance(name, Objective) else OBJECTIVES[check_name("objective", name, OBJECTIVES)]
@@ -184,6 +238,6 @@ def objective(name: str | Objective, likelihood: Likelihood) -> Objective:
         raise InputError(
             f"The objective {name!r} needs classes.",
             f"The likelihood is {type(likelihood).__name__.lower()}.",
-            'Use "expected_loss" or "predictive_loss".',
+            'Use "expected_loss", "predictive_loss", "bias" or "variance".',
         )
     return found

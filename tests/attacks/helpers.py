@@ -46,6 +46,7 @@ def surrogate() -> HeldDraws:
 REGISTRY: dict[str, Row] = {
     "APGD": Row(random=True, settings={"steps": 8, "restarts": 2}),
     "AutoAttack": Row(random=True, settings={"version": "rand"}),
+    "BiasAttack": Row(random=False, ball=False, unclipped=True),
     "BIM": Row(random=False, settings={"steps": 4}),
     "Boundary": Row(random=True, settings={"steps": 20}, ball=False),
     "BV": Row(random=False, ball=False, unclipped=True),
@@ -66,6 +67,7 @@ REGISTRY: dict[str, Row] = {
     "Square": Row(random=True, settings={"queries": 30}),
     "TargetedFGSM": Row(random=False),
     "Transfer": Row(random=False, settings={"attack": FGSM(0.2)}, ball=False, needed={"surrogate": surrogate()}),
+    "VarianceAttack": Row(random=False, ball=False, unclipped=True),
 }
 """A new attack adds its row here, and the contract tests run on it."""
 

@@ -11,7 +11,8 @@ from bayesrob.attacks.apgd import TargetedDLR, checkpoints
 from bayesrob.attacks.geometry import norms
 from bayesrob.errors import InputError
 from bayesrob.predictive import HeldDraws
-from bayesrob.predictive.objectives import DLR, Margin, value_and_slope
+from bayesrob.predictive.kinds import value_and_slope
+from bayesrob.predictive.objectives import DLR, Margin
 from tests.attacks.helpers import fresh, held, linear
 
 GENERATOR = torch.Generator().manual_seed(3)

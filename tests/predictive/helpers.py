@@ -86,6 +86,10 @@ def defined(objective: str, outputs: list[Tensor], y: Tensor, likelihood: object
         return sum(losses) / len(losses)
     if objective == "predictive_loss":
         return -(sum((-loss).exp() for loss in losses) / len(losses)).log()
+    if objective in ("bias", "variance") and isinstance(likelihood, Normal):
+        mean = sum(outputs) / len(outputs)
+        errors = [(y - mean).square()] if objective == "bias" else [(f - mean).square() for f in outputs]
+        return sum(errors).mean(-1) / len(errors)
     probabilities = [f.exp() / f.exp().sum(-1, keepdim=True) for f in outputs]
     if objective == "double_softmax_per_draw":
         return sum(negative_log_likelihood(p, y, likelihood) for p in probabilities) / len(losses)
@@ -97,6 +101,10 @@ def defined(objective: str, outputs: list[Tensor], y: Tensor, likelihood: object
         return torch.stack(
             [torch.stack([*row[:c], *row[c + 1 :]]).max() for row, c in zip(mean_log, y.tolist(), strict=True)]
         )
+    if objective in ("bias", "variance"):
+        geometric = (sum(p.log() for p in probabilities) / len(losses)).exp()
+        total = geometric.sum(-1)
+        return -(geometric[range(len(y)), y] / total).log() if objective == "bias" else -total.log()
     mean = sum(probabilities) / len(losses)
     if objective == "double_softmax":
         return negative_log_likelihood(mean, y, likelihood)

@@ -20,7 +20,7 @@ from tests.predictive.helpers import (
 )
 
 CLASSIFICATION = [(name, objective) for name in SHAPES for objective in OBJECTIVES]
-REGRESSION = ["expected_loss", "predictive_loss"]
+REGRESSION = ["expected_loss", "predictive_loss", "bias", "variance"]
 CHUNKS = [1, 3, 7]
 
 

@@ -1,0 +1,96 @@
+"""Predictions of several models side by side, checked: one axis of models, one of points, classes or outputs last."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from bayesrob.errors import InputError
+
+__all__ = ["Loss", "check_targets", "labelled", "log_probabilities"]
+
+Loss = Literal["mse", "cross_entropy"]
+
+TOLERANCE = 1e-4
+"""By how much probabilities may miss a sum of 1: float32 softmax over a thousand classes stays within 1e-5."""
+
+
+def labelled(values: Any, axis: str, last: str) -> xr.DataArray:
+    """The array with dims `axis`, `point`, `last` (if it has one) and others, of float32 or float64; two models or more."""
+    if isinstance(values, xr.DataArray):
+        missing = [dim for dim in (axis, "point") if dim not in values.dims]
+        if missing:
+            raise InputError(
+                f"Predictions have the dims {', '.join(map(str, values.dims))}, not {' and '.join(missing)}.",
+                "Models and points must be known.",
+                "Rename them, or name the models' dim with axis=.",
+            )
+        array = values
+    else:
+        array = np.asarray(values)
+        if array.ndim not in (2, 3):
+            raise InputError(
+                f"Predictions of shape {array.shape}.", "[model, point, ...] is needed.", "Give a DataArray for more dims."
+            )
+        array = xr.DataArray(array, dims=(axis, "point", last)[: array.ndim])
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    if array.sizes[axis] < 2 or 0 in array.shape:
+        raise InputError(
+            f"{array.sizes[axis]} models at {array.sizes['point']} points.",
+            "A variance needs two models, an average a point.",
+            "Train more, with other seeds or on other splits (inference.Replicates).",
+        )
+    if np.isnan(array.values).any():
+        raise InputError(
+            "Predictions are NaN.", "An average would hide it.", "Look for overflow, or leave those models out."
+        )
+    return array
+
+
+def check_targets(array: xr.DataArray, y: np.ndarray, loss: Loss, axis: str, last: str) -> None:
+    """Raise `InputError` unless `y` are targets of these predictions."""
+    points = array.sizes["point"]
+    if loss == "mse":
+        wanted = (points, array.sizes[last]) if last in array.dims else (points,)
+        if y.shape != wanted or y.dtype.kind not in "fiu" or not np.isfinite(y).all():
+            raise InputError(
+                f"Targets {y.dtype} {y.shape} for predictions of {wanted}.",
+                "Squared error is between finite numbers of the same shape.",
+                'Give one target for each prediction; for classes take loss="cross_entropy".',
+            )
+        return
+    if last not in array.dims:
+        raise InputError(
+            "Predictions have no classes.", "Cross-entropy is of probabilities.", f"Give [{axis}, point, class]."
+        )
+    if y.dtype.kind not in "iu" or y.shape != (points,):
+        raise InputError(
+            f"Targets are {y.dtype} {y.shape}.", "Cross-entropy needs a class for each point.", "Give whole numbers [point]."
+        )
+    if y.min() < 0 or y.max() >= array.sizes[last]:
+        raise InputError(
+            f"Targets are from {y.min()} to {y.max()}.",
+            f"There are {array.sizes[last]} classes, from 0 on.",
+            "Check the labels.",
+        )
+
+
+def log_probabilities(chunk: np.ndarray, logs: bool) -> np.ndarray:
+    """Log probabilities `[..., class]`, of these or (`logs`) as they are; `InputError` unless they normalise."""
+    p = np.exp(chunk) if logs else chunk
+    if not logs and (chunk < 0).any():
+        raise InputError("Predictions are negative.", "Probabilities are not.", "Apply softmax, or give log_predictions=.")
+    off = float(np.abs(p.sum(-1, dtype=np.float64) - 1).max())
+    if not off <= TOLERANCE:
+        raise InputError(
+            f"Predictions sum to 1 only within {off:.2g}.",
+            "The decomposition is of probabilities over the classes.",
+            "Give a softmax as predictions=, a log-softmax as log_predictions=.",
+        )
+    if logs:
+        return chunk
+    with np.errstate(divide="ignore"):
+        return np.log(chunk)

@@ -1,0 +1,169 @@
+"""Attacks at equal injected perturbation: the mean squared difference from the clean inputs, component by component."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from bayesrob.attacks.autoattack import AutoAttack
+from bayesrob.attacks.base import Attack, Attacked
+from bayesrob.attacks.bv import UnsignedStep
+from bayesrob.attacks.transfer import Transfer
+from bayesrob.attacks.victim import Victim, next_seed
+from bayesrob.errors import InputError
+from bayesrob.predictive import Predictive
+from bayesrob.types import Batch
+
+__all__ = ["Matched", "match_perturbation", "with_radius"]
+
+TOLERANCE = 0.02
+"""Of the target: accuracy against injected perturbation is read off plots whose steps are wider."""
+
+TRIALS = 40
+
+
+def match_perturbation(attack: Attack, target_mse: float, tolerance: float = TOLERANCE) -> Attack:
+    """The attack, of such a size that its perturbations have the mean square `target_mse`, after clipping.
+
+    So attacks without a radius in common are compared (seed paper 000, figures 2 to 6). The mean is over all components of
+    the points of one call. BV, BiasAttack and VarianceAttack without clipping are scaled exactly. Of others every call looks
+    for the `eps` (a fixed step in proportion), from the attack's own on, by bisection: several attacks' time, while queries
+    and gradients are reported of the last one alone.
+
+    Args:
+        attack: with a radius `eps`, or a transfer of one.
+        target_mse: in squared units of the inputs; FGSM of l_inf radius eps has eps^2 where nothing is clipped.
+        tolerance: of the perturbation found, relative to `target_mse`.
+
+    Raises:
+        InputError: an attack without a radius, or a target that is no positive number. When called: a target that the bounds
+            or the attack itself do not let it reach.
+    """
+    for name, value in (("target_mse", target_mse), ("tolerance", tolerance)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise InputError(f"{name} is {value!r}.", "It is a size.", "Give a positive number, e.g. 0.03**2.")
+    if _sized(attack, 1.0) is None:
+        raise InputError(
+            f"{type(attack).__name__} has no radius.",
+            "Its perturbation cannot be chosen.",
+            "Match the others to its mean squared difference.",
+        )
+    if isinstance(attack, UnsignedStep) and not attack.clip and not attack.skip_misclassified:
+        return dataclasses.replace(attack, mse=target_mse)
+    return Matched(attack, target_mse, tolerance)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched(Attack):
+    """What `match_perturbation` makes of an attack that it cannot scale."""
+
+    attack: Attack
+    target_mse: float
+    tolerance: float = TOLERANCE
+
+    norms: ClassVar[tuple[str, ...]] = ("mean square",)
+    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "gradients"
+    targetable: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False
+    paper: ClassVar[str] = "seed paper 000"
+
+    def check_fits(self, predictive: Predictive) -> None:
+        super().check_fits(predictive)
+        self.attack.check_fits(predictive)
+
+    def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
+        self._check_bounds(victim, x)
+        seed = next_seed(generator)  # the same chances at every size
+
+        def at(size: float) -> tuple[Attacked, float]:
+            attack = _sized(self.attack, size)
+            assert attack is not None
+            found = attack.run(victim.predictive, x, victim.y, seed)
+            return found, float((found.x - x).double().square().mean())
+
+        found = self._search(at, _size(self.attack, self.target_mse))
+        victim.queries += found.queries
+        victim.gradients += found.gradients
+        return found.x
+
+    def _search(self, at: Callable[[float], tuple[Attacked, float]], size: float) -> Attacked:
+        """Bisection; in turns with a guess, since most often the mean square grows as the square of the size."""
+        low, high, reached = 0.0, math.inf, 0.0
+        for trial in range(TRIALS):
+            found, mse = at(size)
+            if abs(mse - self.target_mse) <= self.tolerance * self.target_mse:
+                return found
+            if mse > self.target_mse:
+                high = size
+            elif trial > 1 and high == math.inf and mse <= reached * (1 + 1e-6):
+                break  # twice as far or more, and no farther
+            else:
+                low, reached = size, mse
+            guess = size * math.sqrt(self.target_mse / mse) if mse else math.inf
+            if high == math.inf:
+                size = min(max(2 * size, guess) if trial else guess, 1000 * size)
+            else:
+                size = guess if trial % 2 == 0 and low < guess < high else (low + high) / 2
+        raise InputError(
+            f"{type(self.attack).__name__} does not reach a mean square of {self.target_mse:g}, only {reached:g}.",
+            "Bounds, vanishing gradients or its own jumps stand in the way.",
+            "Give a smaller target_mse, a larger tolerance, or an attack that is not clipped.",
+        )
+
+    def _check_bounds(self, victim: Victim, x: Batch) -> None:
+        if victim.bounds is None or (isinstance(self.attack, UnsignedStep) and not self.attack.clip):
+            return
+        lo, hi = victim.bounds
+        farthest = float((x - lo).maximum(hi - x).double().square().mean())
+        if self.target_mse > farthest * (1 + self.tolerance):
+            raise InputError(
+                f"target_mse is {self.target_mse:g}.",
+                f"Within the bounds ({lo:g}, {hi:g}) no perturbation of these points has more than {farthest:g}.",
+                "Give a smaller one.",
+            )
+
+    @property
+    def only_accuracy(self) -> bool:
+        return self.attack.only_accuracy
+
+    def settings(self) -> dict[str, Any]:
+        """As of every attack, with the attack that is matched."""
+        record = super().settings()
+        record["matched_attack"], record["attack"] = record["attack"], type(self).__name__
+        return record
+
+
+def with_radius(attack: Attack, eps: float) -> Attack | None:
+    """The same attack in another ball, a fixed step in proportion; None if it has no radius."""
+    if isinstance(attack, Transfer):
+        inner = with_radius(attack.attack, eps)
+        return None if inner is None else dataclasses.replace(attack, attack=inner)
+    old, step = getattr(attack, "eps", None), getattr(attack, "step_size", None)
+    if attack.minimal or not old:
+        return None
+    new: dict[str, Any] = {"eps": eps}
+    if step is not None:
+        new["step_size"] = step * eps / old
+    if isinstance(attack, AutoAttack) and attack.attacks is not None:
+        # Members that look for the smallest perturbation have no radius, and stay what they are.
+        new["attacks"] = tuple(with_radius(one, eps) or one for one in attack.attacks)
+    return dataclasses.replace(attack, **new)
+
+
+def _sized(attack: Attack, size: float) -> Attack | None:
+    """`with_radius`; of an unsigned step by the root of its mean square before clipping, for its eps is of any order."""
+    if isinstance(attack, Transfer):
+        inner = _sized(attack.attack, size)
+        return None if inner is None else dataclasses.replace(attack, attack=inner)
+    return dataclasses.replace(attack, mse=size**2) if isinstance(attack, UnsignedStep) else with_radius(attack, size)
+
+
+def _size(attack: Attack, target_mse: float) -> float:
+    """Where the search begins."""
+    if isinstance(attack, Transfer):
+        return _size(attack.attack, target_mse)
+    return math.sqrt(target_mse) if isinstance(attack, UnsignedStep) else float(getattr(attack, "eps"))  # noqa: B009
