@@ -218,7 +218,7 @@ def test_ctrl_c_ends_the_processes_and_keeps_what_is_done(tmp_path):
         while len(fits(moods)) < 3 and time.monotonic() < end and script.poll() is None:
             time.sleep(0.1)
         script.send_signal(signal.SIGINT)
-        error = script.communicate(timeout=60)[1]
+        error = script.communicate(timeout=240)[1]
     finally:
         script.kill()
     assert "KeyboardInterrupt" in error
