@@ -166,4 +166,4 @@ def _size(attack: Attack, target_mse: float) -> float:
     """Where the search begins."""
     if isinstance(attack, Transfer):
         return _size(attack.attack, target_mse)
-    return math.sqrt(target_mse) if isinstance(attack, UnsignedStep) else float(getattr(attack, "eps"))  # noqa: B009
+    return math.sqrt(target_mse) if isinstance(attack, UnsignedStep) else float(vars(attack)["eps"])

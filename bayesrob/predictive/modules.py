@@ -20,6 +20,7 @@ from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import are_probabilities, check_num_draws
 from bayesrob.predictive.gradients import Pullback, autograd_vjp
 from bayesrob.predictive.held import HeldDraws
+from bayesrob.predictive.stacking import stacked
 from bayesrob.types import Bounds
 
 __all__ = ["ModuleDraws", "from_modules"]
@@ -95,9 +96,7 @@ def _averages(
     held = [post.freeze(seed=seed) for seed, post in enumerate(posts)]
     single = [post for post in held if isinstance(post, HeldDraws) and post.num_draws == 1]
     if len(single) == len(held) and _alike([post.net for post in single]):
-        return HeldDraws(
-            first.net, {n: torch.cat([post.weights[n] for post in single]) for n in single[0].weights}, **common
-        )
+        return HeldDraws(first.net, stacked(single), **common)
     return ModuleDraws(held, **common)
 
 
