@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["HandHMC", "HandNetwork", "hand_pgd", "leaky_relu_backward"]
+__all__ = ["HandHMC", "HandNetwork", "hand_pgd", "leaky_relu_backward", "plain_training"]
 
 leaky_relu_backward = torch.ops.aten.leaky_relu_backward
 
@@ -105,3 +105,22 @@ def hand_pgd(weights: Sequence[Tensor], x: Tensor, y: Tensor, eps: float, steps:
             total += d.sum(0)
         z = torch.clamp(z + step * total.sign(), x - eps, x + eps).clamp_(0, 1)
     return z
+
+
+def plain_training(
+    net: Callable[[int], nn.Module], x: Tensor, y: Tensor, epochs: int, models: int, fused: bool = True
+) -> list[float]:
+    """The loop that everybody writes, Adam at 0.001 and batches of 128, one network after the other; their last losses."""
+    losses = []
+    for model in range(models):
+        module = net(model)
+        optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=fused)
+        generator, loss = torch.Generator().manual_seed(model), torch.zeros(())
+        for _ in range(epochs):
+            for index in torch.randperm(len(x), generator=generator).split(128):
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(module(x[index]), y[index])
+                loss.backward()
+                optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses

@@ -9,31 +9,13 @@ whole `fit`, checks and start-up included; above 2^15 weights it trains in turn 
 
 from __future__ import annotations
 
-import torch
+from by_hand import plain_training
 from problems import dataset_and_model, name_of
 from timing import Ways, alternate, header, options, table
-from torch import Tensor
 
 import bayesrob as br
 
 SIZES = (((2, 32, 32, 2), 2000), ((64, 32, 10), 1500), ((64, 100, 100, 10), 1500), ((784, 100, 100, 10), 5000))
-
-
-def plain(sizes: tuple[int, ...], x: Tensor, y: Tensor, epochs: int, members: int, fused: bool) -> list[float]:
-    """The last losses of networks trained one after the other."""
-    losses = []
-    for member in range(members):
-        net = br.nets.mlp(sizes[0], sizes[1:-1], sizes[-1], seed=member)
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=fused)
-        generator, loss = torch.Generator().manual_seed(member), torch.zeros(())
-        for _ in range(epochs):
-            for index in torch.randperm(len(x), generator=generator).split(128):
-                optimizer.zero_grad()
-                loss = torch.nn.functional.cross_entropy(net(x[index]), y[index])
-                loss.backward()
-                optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 def main() -> None:
@@ -46,7 +28,12 @@ def main() -> None:
         ways = Ways(peers=False)
         for fused in (False, True):
             name = f"plain torch{', fused Adam' if fused else ''}"
-            ways.add(name, lambda s=sizes, a=x, b=y, f=fused: plain(s, a, b, epochs, members, f))
+            ways.add(
+                name,
+                lambda s=sizes, a=x, b=y, f=fused: plain_training(
+                    lambda i: br.nets.mlp(s[0], s[1:-1], s[-1], seed=i), a, b, epochs, members, f
+                ),
+            )
         base = br.inference.SGD(epochs=epochs, decay=False)
         for how in (None, "in_turn", "batched"):
             method = br.inference.Ensemble(size=members, base=base, members=how)

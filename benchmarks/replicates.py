@@ -12,29 +12,13 @@ so at most 5 / 3 times as fast as one thread, less the start of the processes (3
 from __future__ import annotations
 
 import torch
+from by_hand import plain_training
 from timing import Ways, alternate, header, options, table
 
 import bayesrob as br
 from bayesrob.data import Dataset
 from bayesrob.inference import SGD, Replicates
 from bayesrob.inference.processes import usable_cores
-
-
-def plain(dataset: Dataset, hidden: int, epochs: int, models: int) -> list[float]:
-    """The last losses of networks trained one after the other."""
-    x, y, losses = dataset.x_train, dataset.y_train, []
-    for model in range(models):
-        net = br.nets.cnn(dataset.shape, hidden, 10, seed=model)
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
-        generator, loss = torch.Generator().manual_seed(model), torch.zeros(())
-        for _ in range(epochs):
-            for index in torch.randperm(len(x), generator=generator).split(128):
-                optimizer.zero_grad()
-                loss = torch.nn.functional.cross_entropy(net(x[index]), y[index])
-                loss.backward()
-                optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 def one_thread(method: Replicates, net: torch.nn.Module, dataset: Dataset) -> object:
@@ -59,7 +43,12 @@ def main() -> None:
     ways.add("bayesrob", lambda: apart.fit(net, dataset))
     ways.add("bayesrob, in turn", lambda: in_turn.fit(net, dataset))
     ways.add("bayesrob, in turn, one thread", lambda: one_thread(in_turn, net, dataset))
-    ways.add("plain torch, fused Adam", lambda: plain(dataset, hidden, epochs, models))
+    ways.add(
+        "plain torch, fused Adam",
+        lambda: plain_training(
+            lambda i: br.nets.cnn(dataset.shape, hidden, 10, seed=i), dataset.x_train, dataset.y_train, epochs, models
+        ),
+    )
     seconds = alternate(ways, settings.runs, warm_up=settings.smoke)
     title = f"{models} CNNs, {num:,} images, {epochs} epochs, {min(models, usable_cores())} processes"
     print(table(title, seconds, 1.0, "s", ways))
