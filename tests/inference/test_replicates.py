@@ -192,11 +192,13 @@ def test_processes_give_the_same_bits_and_what_fails_leaves_the_others(moons, tm
 
 
 SCRIPT = """
+import signal
 from pathlib import Path
 from bayesrob import data, nets
 from bayesrob.inference import Replicates
 from tests.inference.moody import Moody
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
 moons = data.load("half_moons", n_train=20, n_test=10, seed=0)
 way = Replicates(Moody(epochs=1, folder={moods!r}), 3)
 for member in (1, 2):
@@ -218,9 +220,10 @@ def test_ctrl_c_ends_the_processes_and_keeps_what_is_done(tmp_path):
         while len(fits(moods)) < 3 and time.monotonic() < end and script.poll() is None:
             time.sleep(0.1)
         script.send_signal(signal.SIGINT)
-        error = script.communicate(timeout=240)[1]
+        error = script.communicate(timeout=60)[1]
     finally:
         script.kill()
+        script.communicate()
     assert "KeyboardInterrupt" in error
     assert "Error" not in error
     assert len(fits(moods)) == 3
