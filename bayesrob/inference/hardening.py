@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob.errors import BayesrobError, InputError
+from bayesrob.nets import Normalise
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels, Weights
 
@@ -123,7 +124,7 @@ def share_buffers(copy: nn.Module, net: nn.Module) -> None:
 _ALIKE = (
     nn.Sequential, nn.Flatten, nn.Identity, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
     nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.LayerNorm, nn.GroupNorm,
-    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus,
+    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, Normalise,
 )  # fmt: skip
 
 

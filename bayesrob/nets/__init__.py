@@ -6,6 +6,7 @@ from bayesrob.nets.joined import Joined
 from bayesrob.nets.lstm import LSTM, lstm
 from bayesrob.nets.mlp import mlp
 from bayesrob.nets.mobilenet import mobilenet_v2
+from bayesrob.nets.normalised import Normalise, normalised
 from bayesrob.nets.resnet import resnet18, resnet34, resnet50
 from bayesrob.nets.spec import ARCHITECTURES, build, initialise, spec_of
 from bayesrob.nets.stack import Affine, Stack, Workspace, activate, feature_major, through_activation, values_kept
@@ -18,6 +19,7 @@ ARCHITECTURES.update(
     resnet34=resnet34,
     resnet50=resnet50,
     mobilenet_v2=mobilenet_v2,
+    normalised=normalised,
 )
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "LSTM",
     "Affine",
     "Joined",
+    "Normalise",
     "Stack",
     "Workspace",
     "activate",
@@ -37,6 +40,7 @@ __all__ = [
     "lstm",
     "mlp",
     "mobilenet_v2",
+    "normalised",
     "resnet18",
     "resnet34",
     "resnet50",

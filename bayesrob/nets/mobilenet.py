@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from bayesrob import rng
+from bayesrob.errors import InputError
 from bayesrob.nets.spec import describe
 from bayesrob.nets.vision import Norm, Stem, check_sizes, convolution, norm_layer
 
@@ -21,7 +23,12 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 def mobilenet_v2(
-    out_features: int, in_channels: int = 3, stem: Stem = "cifar", norm: Norm = "batch", seed: int = 0
+    out_features: int,
+    in_channels: int = 3,
+    stem: Stem = "cifar",
+    norm: Norm = "batch",
+    seed: int = 0,
+    width_mult: float = 1.0,
 ) -> MobileNetV2:
     """MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov & Chen 2018, "Inverted residuals and linear bottlenecks").
 
@@ -38,6 +45,8 @@ def mobilenet_v2(
             `models.BayesianNetwork` refuses batch normalisation, which couples the data points.
         seed: draws the initial weights as torchvision does (convolutions normal, by fan out; never pretrained). A fit that
             starts afresh (`nets.initialise`) draws torch's own defaults instead.
+        width_mult: multiplies all widths (section 4 of the paper: 0.35 to 1.4), which are rounded to multiples of 8. As
+            there, the last one does not become less than 1,280.
 
     Returns:
         torchvision's `MobileNetV2`: `[batch, channel, height, width] -> [batch, out_features]`.
@@ -46,14 +55,17 @@ def mobilenet_v2(
         InputError: a size below one. UnknownNameError: an unknown stem or norm.
     """
     check_sizes(out_features, in_channels, stem)
+    if isinstance(width_mult, bool) or not isinstance(width_mult, int | float) or not 0 < width_mult < math.inf:
+        raise InputError(f"width_mult is {width_mult!r}.", "It multiplies the widths.", "Give a positive number, e.g. 0.5.")
     layer, cifar = norm_layer(norm, GROUPS), stem == "cifar"
     from torchvision.models import MobileNetV2  # takes two seconds to import: only who needs it should wait
 
     stages = [[*stage[:3], 1 if cifar and stage[1] == 24 else stage[3]] for stage in STAGES]
     with rng.global_seed(seed, "nets", "mobilenet_v2"):
-        net = MobileNetV2(num_classes=out_features, inverted_residual_setting=stages, norm_layer=layer)
+        net = MobileNetV2(out_features, width_mult, stages, norm_layer=layer)
         if cifar or in_channels != 3:
             first: Any = net.features[0]
-            first[0] = convolution(in_channels, 32, kernel_size=3, stride=1 if cifar else 2)
-    describe(net, "mobilenet_v2", out_features=out_features, in_channels=in_channels, stem=stem, norm=norm)
+            first[0] = convolution(in_channels, first[0].out_channels, kernel_size=3, stride=1 if cifar else 2)
+    sizes = {"out_features": out_features, "in_channels": in_channels, "width_mult": float(width_mult)}
+    describe(net, "mobilenet_v2", **sizes, stem=stem, norm=norm)
     return net

@@ -35,7 +35,7 @@ def positive(what: str, value: int) -> int:
     return value
 
 
-def describe(net: nn.Module, architecture: str, **arguments: Any) -> nn.Module:
+def describe(net: nn.Module, architecture: str, /, **arguments: Any) -> nn.Module:
     """Write on `net` how to build it again."""
     net.spec = {"architecture": architecture, **arguments}  # type: ignore[assignment]
     return net

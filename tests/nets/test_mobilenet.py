@@ -105,3 +105,19 @@ def test_one_epoch_and_back_from_disk(tmp_path):
     again = bayesrob.load(tmp_path / "post")
     assert torch.equal(again.logits(dataset.x_test), post.logits(dataset.x_test))
     assert dict(again.net.named_buffers())["features.0.1.num_batches_tracked"] == 2
+
+
+def test_a_narrow_network_is_torchvisions():
+    theirs = used(torchvision.models.mobilenet_v2(num_classes=10, width_mult=0.35))
+    ours = nets.mobilenet_v2(10, stem="imagenet", width_mult=0.35).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert size(nets.mobilenet_v2(10, width_mult=0.35)) == size(theirs)
+    x = images(2, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("width_mult", [0, -1.0, float("nan"), float("inf"), "0.5", True])
+def test_a_width_that_multiplies_nothing(width_mult):
+    with pytest.raises(InputError, match="width_mult"):
+        nets.mobilenet_v2(3, width_mult=width_mult)

@@ -166,3 +166,39 @@ def test_running_statistics_are_trained_and_saved(tmp_path):
     assert torch.equal(again.logits(dataset.x_test), post.logits(dataset.x_test))
     for name, buffer in again.net.named_buffers():
         assert torch.equal(buffer, buffers[name])
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet18", 16), ("resnet34", 8), ("resnet50", 16)])
+def test_a_narrow_network_has_as_much_less_as_the_published_formula_says(name, width):
+    """Every convolution but the first loses the square of the factor, normalisations and the last layer's weights once."""
+    full, narrow = MAKERS[name](10), MAKERS[name](10, width=width)
+    factor, expected = width / 64, 0
+    for key, parameter in full.named_parameters():
+        inner = key.startswith("layer") and parameter.ndim == 4
+        times = factor**2 if inner else 1 if key == "fc.bias" else factor
+        expected += round(parameter.numel() * times)
+    assert size(narrow) == expected
+    assert narrow(images(2)).shape == (2, 10)
+
+
+def test_as_wide_as_published_is_the_published_network():
+    from bayesrob.nets import resnet
+
+    wide, narrow = nets.resnet18(10, seed=1), nets.resnet18(10, width=128)
+    assert [p.shape[0] for p in narrow.parameters()][:3] == [128, 128, 128]
+    again = nets.resnet18(10, seed=1, width=64)
+    assert all(torch.equal(a, b) for a, b in zip(wide.parameters(), again.parameters(), strict=True))
+    assert wide.conv1.out_channels == resnet.PUBLISHED
+
+
+@pytest.mark.parametrize("width", [0, -4, 2.5, True])
+def test_a_width_that_is_none(width):
+    with pytest.raises(InputError, match="width"):
+        nets.resnet18(3, width=width)
+
+
+def test_group_normalisation_of_a_narrow_network_divides():
+    net = nets.resnet18(3, norm="group", width=12)
+    groups = {module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)}
+    assert groups == {4}
+    assert net(images(2)).shape == (2, 3)

@@ -13,10 +13,11 @@ EXAMPLES = {
     "mlp": (lambda: nets.mlp(6, (5, 4), 3, activation="tanh", seed=4), (6,)),
     "cnn": (lambda: nets.cnn((1, 16, 17), 3, 4, activation="sigmoid", seed=4), (1, 16, 17)),
     "lstm": (lambda: nets.lstm((2, 3, 4), 5, 3, reads="rows", seed=4), (2, 3, 4)),
-    "resnet18": (lambda: nets.resnet18(3, in_channels=2, seed=4), (2, 8, 8)),
+    "resnet18": (lambda: nets.resnet18(3, in_channels=2, width=12, seed=4), (2, 8, 8)),
     "resnet34": (lambda: nets.resnet34(3, in_channels=2, stem="imagenet", norm="group", seed=4), (2, 32, 32)),
     "resnet50": (lambda: nets.resnet50(3, in_channels=2, norm="group", seed=4), (2, 8, 8)),
-    "mobilenet_v2": (lambda: nets.mobilenet_v2(3, in_channels=2, norm="group", seed=4), (2, 8, 8)),
+    "mobilenet_v2": (lambda: nets.mobilenet_v2(3, in_channels=2, norm="group", width_mult=0.25, seed=4), (2, 8, 8)),
+    "normalised": (lambda: nets.normalised(nets.cnn((2, 16, 16), 3, 4, seed=4), (0.1, 0.2), (0.5, 0.7)), (2, 16, 16)),
 }
 
 

@@ -1,0 +1,67 @@
+"""Inputs scaled inside the network, so that attacks and their radii stay in the data's own unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bayesrob.errors import InputError
+from bayesrob.nets.spec import build, describe, spec_of
+
+__all__ = ["Normalise", "normalised"]
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std of each channel, `[..., channel, height, width]`, or of all inputs where there is one mean."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            shape = (len(values), 1, 1) if len(values) > 1 else (1,)
+            self.register_buffer(name, torch.tensor(list(values), dtype=torch.float32).reshape(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+def normalised(
+    net: nn.Module | dict[str, Any], mean: float | Sequence[float], std: float | Sequence[float]
+) -> nn.Sequential:
+    """`net` behind a layer that subtracts `mean` and divides by `std`.
+
+    Networks trained on normalised images are usually scaled outside, by the data loader. An attack then works in normalised
+    units: its radius is that of pixels divided by `std`, and the bounds [0, 1] are no longer bounds. With the layer inside
+    all is in pixels.
+
+    Args:
+        net: takes normalised inputs. (Or its description, `nets.spec_of`.)
+        mean, std: of each channel, e.g. CIFAR-10's (0.4914, 0.4822, 0.4465) and (0.2023, 0.1994, 0.2010); or one number,
+            e.g. MNIST's 0.1307 and 0.3081.
+
+    Returns:
+        `nn.Sequential` of the layer and `net` itself.
+
+    Raises:
+        InputError: means and deviations of different lengths, numbers that are not finite, a deviation that is not positive.
+    """
+    means, deviations = ([float(v) for v in ([one] if isinstance(one, int | float) else one)] for one in (mean, std))
+    good = len(means) == len(deviations) > 0 and all(math.isfinite(v) for v in (*means, *deviations))
+    if not good or min(deviations) <= 0:
+        raise InputError(
+            f"mean is {mean}, std {std}.",
+            "Each channel has one of both, and is divided by std.",
+            "Give as many finite means as positive deviations, one a channel.",
+        )
+    inner = build(net) if isinstance(net, dict) else net
+    made = nn.Sequential(Normalise(means, deviations), inner)
+    spec = spec_of(inner)
+    if spec is not None:
+        describe(made, "normalised", net=spec, mean=means, std=deviations)
+    return made
