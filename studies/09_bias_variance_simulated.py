@@ -176,7 +176,7 @@ def split_squares(found: xr.Dataset, truth: np.ndarray, observed: np.ndarray, se
     split = split.assign(
         plugin_bias=plugin["mean_bias"], plugin_variance=plugin["mean_variance"], observed_loss=errors.mean(MEAN)
     )
-    if "perturbed" in found:
+    if "model" not in found["perturbed"].dims:
         moved = simulated_target(torch.from_numpy(found["perturbed"].values)).numpy()
         off = (values.mean("model") - xr.DataArray(moved, dims=("eps", "point", "output"))) ** 2
         return split.assign(truth_moves=off.mean(("point", "output")))

@@ -50,8 +50,8 @@ def attacked(
 
     Returns:
         Dataset: `predictions` `[model, dim, point, class or output]`, see `outputs`; `mse` `[dim]`, the mean squared
-        difference from x; `moved` `[dim]`, the share of points that moved at all; with one perturbation for all `perturbed`
-        `[dim, point, feature]`.
+        difference from x; `moved` `[dim]`, the share of points that moved; `perturbed` `[dim, model, point, feature]`,
+        with one perturbation for all `[dim, point, feature]`.
     """
     together, found, mse, moved, kept = from_modules(list(models)), [], [], [], []
     for size in sizes:
@@ -62,7 +62,7 @@ def attacked(
         steps = torch.stack([perturbed - x for perturbed in inputs]).double().flatten(2)
         mse.append(float(steps.square().mean()))
         moved.append(float((steps != 0).any(-1).double().mean()))
-        kept.append(inputs[0].flatten(1).numpy())
+        kept.append(torch.stack(each if own else inputs[:1]).flatten(2).numpy())
     last = "class" if models[0].likelihood.name == "categorical" else "output"
     result = xr.Dataset(
         {
@@ -72,7 +72,8 @@ def attacked(
         },
         coords={dim: list(sizes)},
     )
-    return result if own else result.assign(perturbed=((dim, "point", "feature"), np.stack(kept)))
+    every = xr.DataArray(np.stack(kept), dims=(dim, "model", "point", "feature"))
+    return result.assign(perturbed=every if own else every.isel(model=0))
 
 
 def curves(found: xr.Dataset, y: np.ndarray, seed: int = 0, **settings: Any) -> xr.Dataset:
