@@ -1,6 +1,7 @@
 """One plot per file: DataTrees in, a matplotlib figure out; no torch. `PLOTS` lists them by name."""
 
 from bayesrob.plots.attack_accuracy import attack_accuracy
+from bayesrob.plots.bias_variance import bias_variance
 from bayesrob.plots.chains import chains
 from bayesrob.plots.effective_draws import effective_draws
 from bayesrob.plots.epochs import epochs
@@ -22,6 +23,7 @@ PLOTS = {
     plot.__name__: plot
     for plot in (
         attack_accuracy,
+        bias_variance,
         chains,
         effective_draws,
         epochs,
@@ -44,6 +46,7 @@ PLOTS = {
 __all__ = [
     "PLOTS",
     "attack_accuracy",
+    "bias_variance",
     "chains",
     "effective_draws",
     "epochs",

@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 
 from bayesrob import plots
-from bayesrob.analysis import component_quantiles, gradient_statistics
+from bayesrob.analysis import bias_variance, component_quantiles, gradient_statistics
 from bayesrob.analysis.gradients import QUANTILES
+from bayesrob.errors import InputError
 
 
 def make_tree(image: bool = True, chains: bool = True) -> xr.DataTree:
@@ -540,11 +541,46 @@ def test_protocols_are_shares_above_and_medians_below():
     assert legend == ["reference; a", "audited; b", "c"]
 
 
+def make_curves(shift: float = 0.0, dim: str = "eps") -> xr.Dataset:
+    """What `bias_variance` gives of four models at six points and three perturbations."""
+    rng = np.random.default_rng(0)
+    f = xr.DataArray(shift + rng.normal(size=(4, 3, 6)), dims=("model", dim, "point"), coords={dim: [0.0, 0.1, 0.4]})
+    return bias_variance(f, np.zeros(6), noise_variance=0.5)
+
+
+def test_bias_variance_draws_curves_intervals_and_predictions():
+    curves = {"FGSM": make_curves(), "BV": make_curves(1.0)}
+    curves["BV"]["predicted_bias"] = curves["BV"]["mean_bias"] + 1
+    bias, variance, loss = plots.bias_variance(curves).axes
+    assert [axes.get_title() for axes in (bias, variance, loss)] == ["bias", "variance", "loss"]
+    assert [text.get_text() for text in bias.get_legend().get_texts()] == ["FGSM", "BV"]
+    for axes, name in ((bias, "bias"), (variance, "variance"), (loss, "loss")):
+        assert axes.get_xlabel() == "eps"
+        for line, curve in zip(axes.lines, curves.values(), strict=False):
+            np.testing.assert_allclose(line.get_xydata(), np.stack([curve["eps"], curve[f"mean_{name}"]], 1))
+        corners = axes.collections[0].get_paths()[0].vertices
+        interval = curves["FGSM"][f"mean_{name}_interval"]
+        np.testing.assert_allclose([corners[:, 1].min(), corners[:, 1].max()], [interval.min(), interval.max()])
+    np.testing.assert_allclose(bias.lines[2].get_ydata(), curves["BV"]["predicted_bias"])
+    assert (len(bias.lines), len(variance.lines)) == (3, 2)
+
+
+def test_bias_variance_of_one_curve_and_of_none():
+    (axes, *_) = plots.bias_variance(make_curves(dim="rms")).axes
+    assert axes.get_xlabel() == "rms"
+    assert axes.get_legend() is None
+    with pytest.raises(InputError, match="no curves"):
+        plots.bias_variance({})
+    with pytest.raises(InputError, match="over no dim"):
+        plots.bias_variance(make_curves().isel(eps=0))
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
     **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
     **dict.fromkeys(("gradient_components", "gradient_decay"), lambda: {"a": make_gradients(), "b": make_gradients()}),
+    "bias_variance": lambda: {"a": make_curves(), "b": make_curves(1.0)},
     "epochs": make_epochs,
     "gradient_grid": make_grid,
     "gradient_images": make_gradients,

@@ -1,0 +1,86 @@
+"""Theorems 2 and 3 of the paper on bias and variance under attack against what FGSM does: where is first order wrong?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from model_sets import attacked
+from torch import Tensor
+
+from bayesrob.analysis import bias_variance, perturbation_terms
+from bayesrob.attacks import FGSM
+from bayesrob.evaluation.slopes import slopes
+from bayesrob.predictive import Predictive, from_modules
+
+__all__ = ["ORDERS", "first_order", "order_note", "with_predictions"]
+
+WRONG = 0.1
+"""First order is called wrong from where it misses what is measured by more than this part of it."""
+
+ORDERS = (
+    "From which eps on, of 8 to a factor of ten, first order (theorem 2 or 3) misses by more than "
+    f"{WRONG:.0%} what FGSM on the set does: to mean bias and mean variance; and to their changes from eps 0 point by point "
+    "(mean miss over mean change: changes of either sign do not cancel)."
+)
+FINE = np.geomspace(1e-3, 10, 33)
+
+
+def predicted(models: Sequence[Predictive], x: Tensor, y: Tensor, loss: Any, grid: Sequence[float], seed: int) -> xr.Dataset:
+    """What the theorem says along FGSM's direction on the set, which is one direction for every eps."""
+    together = from_modules(list(models))
+    found = slopes(together, x, y, _fgsm(1.0)(together, x, y, seed) - x)
+    given: Any = {"log_predictions": found["log_predictions"]} if loss != "mse" else {"predictions": found["predictions"]}
+    return perturbation_terms(**given, targets=found["targets"].values, slopes=found["slopes"], loss=loss, eps=grid)
+
+
+def with_predictions(
+    models: Sequence[Predictive], split: xr.Dataset, x: Tensor, y: Tensor, loss: Any, seed: int
+) -> xr.Dataset:
+    terms = predicted(models, x, y, loss, split["eps"].values.tolist(), seed)
+    bias, variance = terms["mean_bias"], terms["mean_variance"]
+    noise = split.get("noise", 0.0)
+    return split.assign(predicted_bias=bias, predicted_variance=variance, predicted_loss=bias + variance + noise)
+
+
+def first_order(
+    models: Sequence[Predictive], x: Tensor, y: Tensor, loss: Any, seed: int
+) -> tuple[dict[str, str], xr.Dataset]:
+    """From which eps on the theorem is wrong, for bias and for variance; and what is said and measured at each."""
+    grid = [0.0, *FINE.tolist()]
+    terms = predicted(models, x, y, loss, grid, seed)
+    values = attacked(models, _fgsm, grid, x, y, own=False, seed=seed)["predictions"]
+    given: Any = {"predictions": values} if loss == "mse" else {"log_predictions": values}
+    measured = bias_variance(**given, targets=y.numpy(), loss=loss, num_resamples=0)
+    line, kept = {}, xr.Dataset()
+    for name in ("bias", "variance"):
+        said, is_so = terms[name].transpose("eps", "point"), measured[name].transpose("eps", "point")
+        mean, change = is_so.mean("point"), np.abs(is_so - is_so[0]).mean("point")
+        line[name] = beyond(np.abs(said.mean("point") - mean).values, np.abs(mean).values)
+        # What is so at eps 0 both know.
+        line[f"change of {name}"] = beyond(np.abs(said - is_so).mean("point").values, change.values)
+        kept = kept.assign({f"predicted_{name}": said.mean("point"), f"measured_{name}": mean})
+    return line, kept
+
+
+def beyond(miss: np.ndarray, size: np.ndarray) -> str:
+    """The first eps > 0 from which on, at every later one too, the miss is more than `WRONG` of the size."""
+    off = (miss > WRONG * size)[1:]
+    if not off[-1]:
+        return f"beyond {FINE[-1]:g}"
+    right = np.flatnonzero(~off)
+    return f"{FINE[right[-1] + 1 if len(right) else 0]:.3g}"
+
+
+def order_note(line: dict[str, str]) -> str:
+    return (
+        f"{line['problem']}, {line['models']}: theorem {line['theorem']} is more than {WRONG:.0%} wrong of the mean bias "
+        f"from eps {line['bias']} on, of the mean variance from {line['variance']}; point by point, of the change of bias "
+        f"from {line['change of bias']}, of variance from {line['change of variance']}."
+    )
+
+
+def _fgsm(eps: float) -> FGSM:
+    return FGSM(eps=eps)
