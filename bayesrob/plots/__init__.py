@@ -12,6 +12,7 @@ from bayesrob.plots.gradient_grid import gradient_grid
 from bayesrob.plots.gradient_images import gradient_images
 from bayesrob.plots.gradient_norms import gradient_norms
 from bayesrob.plots.losses import losses
+from bayesrob.plots.model_spread import model_spread
 from bayesrob.plots.protocols import protocols
 from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
@@ -34,6 +35,7 @@ PLOTS = {
         gradient_images,
         gradient_norms,
         losses,
+        model_spread,
         protocols,
         published,
         ranks,
@@ -57,6 +59,7 @@ __all__ = [
     "gradient_images",
     "gradient_norms",
     "losses",
+    "model_spread",
     "protocols",
     "published",
     "ranks",

@@ -1,0 +1,49 @@
+"""Accuracy and loss of several models under attacks of growing size: their mean, and how far apart they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import seaborn as sns
+import xarray as xr
+from matplotlib.figure import Figure
+
+from bayesrob.errors import InputError
+
+__all__ = ["model_spread"]
+
+ROWS = {"accuracy": "accuracy", "mean_loss": "loss"}
+
+
+def model_spread(curves: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
+    """A column for each set of models, a line for each attack; above accuracy, below cross-entropy (seed paper 000, fig. 2).
+
+    Args:
+        curves: by the set and the attack, Datasets over `rms`, the root mean square of the perturbations: `accuracy` and
+            `mean_loss`, means over models, and their standard deviations over models, `accuracy_spread` and `loss_spread`,
+            drawn as bands of one to either side.
+
+    Raises:
+        InputError: no sets.
+    """
+    if not curves:
+        raise InputError("There are no models.", "Nothing could be drawn.", "Give their curves by name.")
+    figure = Figure(figsize=(1 + 3.2 * len(curves), 5.2), layout="constrained")
+    attacks = list(dict.fromkeys(name for of in curves.values() for name in of))
+    colours = dict(zip(attacks, sns.color_palette("colorblind", len(attacks)), strict=True))
+    panels = figure.subplots(len(ROWS), len(curves), squeeze=False, sharex="col", sharey="row")
+    for row, (value, label) in zip(panels, ROWS.items(), strict=True):
+        for axes, (title, of) in zip(row, curves.items(), strict=True):
+            for name, found in of.items():
+                x, mean, spread = found["rms"], found[value], found[f"{label}_spread"]
+                axes.plot(x, mean, ".-", markersize=4, linewidth=1, color=colours[name], label=name)
+                axes.fill_between(x, mean - spread, mean + spread, color=colours[name], alpha=0.2, linewidth=0)
+            axes.grid(alpha=0.3)
+            if value == "accuracy":
+                axes.set(title=title, ylim=(-0.02, 1.02))
+            else:
+                axes.set(xlabel="rms perturbation")
+        row[0].set_ylabel(label)
+    panels[0][0].legend(frameon=False, fontsize=8)
+    sns.despine(figure)
+    return figure
