@@ -257,13 +257,15 @@ FIGURE = "bias, variance and loss against eps, 95% bootstrap intervals over mode
 
 def moves(split: xr.Dataset, name: str) -> str:
     """Rises, falls, or rises and then falls: along the grid."""
-    values = split[name].values
-    top = int(values.argmax())
+    values, top = split[name].values, int(split[name].values.argmax())
+    first, last = (f"{value:.3g}" for value in values[[0, -1]])
+    if values.max() == values.min():
+        return "does not change"
+    if top == 0:
+        return f"falls from {first} to {last}"
     if top == len(values) - 1:
-        return f"rises from {values[0]:.3g} to {values[-1]:.3g}" if values[-1] > values[0] else "does not change"
-    return (
-        f"rises from {values[0]:.3g} to {values[top]:.3g} at eps {split['eps'].values[top]:g} and falls to {values[-1]:.3g}"
-    )
+        return f"rises from {first} to {last}"
+    return f"rises from {first} to {values[top]:.3g} at eps {split['eps'].values[top]:g} and falls to {last}"
 
 
 def _fgsm(eps: float) -> FGSM:

@@ -61,8 +61,8 @@ class Task:
         data: name of the set. n_train: points of each model. hidden: layers of the network (ReLU).
         eps: l_inf radii. judged: the one at which an evaluation's checks look at the first model. points: attacked.
         draws: of each posterior, attacked and scored. steps: of PGD. models: of each method.
-        epochs: of SDR, which has no default of its own for few points. hmc: the chains. noisy_epochs: of MC dropout and SVI;
-            None: their own 4,000 steps.
+        epochs: of SDR, which has no default of its own for few points. hmc: the chains. given: epochs of the other four;
+            None: their own 2,000 or 4,000 steps.
     """
 
     data: str
@@ -76,16 +76,17 @@ class Task:
     epochs: int
     hmc: HMC
     models: int = 5
-    noisy_epochs: int | None = None
+    given: int | None = None
 
     def methods(self) -> dict[str, tuple[bool, Inference]]:
         """Whether it has a prior (variance 1 / fan in), and how it is trained."""
+        sgd = SGD(epochs=self.given)
         return {
-            "SGD": (False, SGD()),
-            "ensemble": (False, Ensemble(size=5, base=SGD())),
-            "MC dropout": (False, MCDropout(epochs=self.noisy_epochs, num_draws=self.draws)),
+            "SGD": (False, sgd),
+            "ensemble": (False, Ensemble(size=5, base=sgd)),
+            "MC dropout": (False, MCDropout(epochs=self.given, num_draws=self.draws)),
             "SDR": (False, SDR(variance="learnable", epochs=self.epochs, num_draws=self.draws)),
-            "SVI": (True, SVI(epochs=self.noisy_epochs, num_draws=self.draws)),
+            "SVI": (True, SVI(epochs=self.given, num_draws=self.draws)),
             "HMC": (True, self.hmc),
         }
 
