@@ -32,7 +32,7 @@ SCALES = {
 }
 """Mean and standard deviation of each channel, by which networks normalise: the paper's for CIFAR, the usual ones else."""
 
-Make = Callable[[Any, int, str, int], nn.Module]
+Make = Callable[[Any, int, Any, int], nn.Module]
 """A network of an input's shape, the number of classes, the kind of normalisation layers and a seed."""
 
 
@@ -49,6 +49,7 @@ class Task:
         targets: whether Adv-BNN is attacked as well (five networks more), or is a surrogate alone.
         alpha: weight of Adv-BNN's divergence.
         models: of each training.
+        teacher: whose Adv-BNN is the surrogate, where it is not its own (on the same data).
     """
 
     data: str
@@ -64,6 +65,7 @@ class Task:
     targets: bool = False
     alpha: float = 1.0
     models: int = 5
+    teacher: Task | None = None
 
     def dataset(self, seed: int) -> br.Dataset:
         return _loaded(self.data, self.n_train, self.points, seed)
@@ -105,6 +107,8 @@ class Task:
 
     def surrogate(self, seed: int, folder: Path) -> Predictive:
         """The first of the Adv-BNNs."""
+        if self.teacher is not None:
+            return self.teacher.surrogate(seed, folder)
         member = Replicates.member_seed(seed, 0)
         return fit_once(self.adv_bnn(), self.bayesian(seed), self.dataset(seed), folder, member)
 
@@ -153,19 +157,22 @@ def tasks(scale: Scale) -> dict[str, Task]:
         conv = "5x5x32, 5x5x{}, linear"
         pixels, scaled, plain = ("pixels",), ("normalised",), ("plain",)
         colour: Any = {"batch_size": 32, "points": 150, "rms": (0.005, 0.01, 0.02, 0.05, 0.1, 0.2), "alpha": 0.1}
-        found = {
-            "MNIST CNN-8": Task("mnist", None, cnn(8), conv.format(8), readings=pixels, trainings=plain, **grey),
-            "MNIST CNN-32": Task("mnist", None, cnn(32), conv.format(32), readings=pixels, targets=True, **grey),
-            "CIFAR-10 ResNet-18": Task("cifar10", 2000, resnet(nets.resnet18, 8), "width 8 of 64", 6, **colour),
+        mnist = Task("mnist", None, cnn(32), conv.format(32), readings=pixels, targets=True, **grey)
+        resnet18 = Task("cifar10", 2000, resnet(nets.resnet18, 8), "width 8 of 64", 6, **colour)
+        others: Any = {**colour, "teacher": resnet18}
+        one_step: Any = {**others, "points": 100, "readings": scaled, "trainings": ("plain", "FGSM", "BV")}
+        return {
+            "MNIST CNN-8": Task(
+                "mnist", None, cnn(8), conv.format(8), readings=pixels, trainings=plain, teacher=mnist, **grey
+            ),
+            "MNIST CNN-32": mnist,
+            "CIFAR-10 ResNet-18": resnet18,
             "CIFAR-10 ResNet-34": Task(
-                "cifar10", 2000, resnet(nets.resnet34, 8), "width 8 of 64", 6, trainings=plain, **colour
+                "cifar10", 2000, resnet(nets.resnet34, 8), "width 8 of 64", 6, trainings=plain, **others
             ),
+            "CIFAR-10 MobileNetV2": Task("cifar10", 2000, mobilenet(0.25), "a quarter of the width", 4, **one_step),
             "Fashion CNN-32": Task("fashion_mnist", None, cnn(32), conv.format(32), readings=scaled, **grey),
-            "CIFAR-10 MobileNetV2": Task(
-                "cifar10", 2000, mobilenet(0.25), "a quarter of the width", 4, readings=scaled, **{**colour, "points": 100}
-            ),
         }
-        return found
     full: Any = {"epochs": 100, "batch_size": 128, "points": 10_000, "rms": (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)}
     makers: dict[str, Make] = {
         "ResNet-18": resnet(nets.resnet18, 64),

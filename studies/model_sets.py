@@ -39,6 +39,7 @@ def attacked(
     own: bool,
     seed: int = 0,
     dim: str = "eps",
+    scored: Sequence[Predictive] | None = None,
 ) -> xr.Dataset:
     """Predictions of every model at what the attack of each size makes of x; size 0 is x itself.
 
@@ -47,6 +48,7 @@ def attacked(
         own: each model is attacked by itself, as by an adversary who knows it. Else one perturbation for all, made on the
             set: the theorems of the seed paper on bias and variance are about that.
         dim: what the sizes are called.
+        scored: the models whose predictions are kept, where they are others than those attacked (other draws).
 
     Returns:
         Dataset: `predictions` `[model, dim, point, class or output]`, see `outputs`; `mse` `[dim]`, the mean squared
@@ -58,7 +60,7 @@ def attacked(
         victims = models if own else [together]
         inputs = [attack(size)(post, x, y, seed) for post in victims] if size else [x]
         each = inputs * (len(models) if len(inputs) == 1 else 1)
-        found.append(np.stack([outputs(model, perturbed) for model, perturbed in zip(models, each, strict=True)]))
+        found.append(np.stack([outputs(model, perturbed) for model, perturbed in zip(scored or models, each, strict=True)]))
         steps = torch.stack([perturbed - x for perturbed in inputs]).double().flatten(2)
         mse.append(float(steps.square().mean()))
         moved.append(float((steps != 0).any(-1).double().mean()))

@@ -548,6 +548,24 @@ def make_curves(shift: float = 0.0, dim: str = "eps") -> xr.Dataset:
     return bias_variance(f, np.zeros(6), noise_variance=0.5)
 
 
+def make_spread() -> xr.Dataset:
+    values = {"accuracy": [0.9, 0.5], "accuracy_spread": [0.0, 0.1], "mean_loss": [0.2, 2.0], "loss_spread": [0.01, 0.5]}
+    return xr.Dataset({name: ("rms", row) for name, row in values.items()}, coords={"rms": [0.0, 0.1]})
+
+
+def test_model_spread_draws_means_and_one_standard_deviation():
+    figure = plots.model_spread({"plain": {"FGSM": make_spread()}, "robust": {"FGSM": make_spread(), "PGD": make_spread()}})
+    accuracy, other, loss, _ = figure.axes
+    assert accuracy.lines[0].get_xydata().tolist() == [[0.0, 0.9], [0.1, 0.5]]
+    assert loss.lines[0].get_xydata().tolist() == [[0.0, 0.2], [0.1, 2.0]]
+    band = accuracy.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(0.4)
+    assert loss.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(2.5)
+    assert accuracy.lines[0].get_color() == other.lines[0].get_color() != other.lines[1].get_color()
+    with pytest.raises(InputError, match="no models"):
+        plots.model_spread({})
+
+
 def test_bias_variance_draws_curves_intervals_and_predictions():
     curves = {"FGSM": make_curves(), "BV": make_curves(1.0)}
     curves["BV"]["predicted_bias"] = curves["BV"]["mean_bias"] + 1
@@ -580,6 +598,7 @@ ARGUMENTS = {
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
     **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
     **dict.fromkeys(("gradient_components", "gradient_decay"), lambda: {"a": make_gradients(), "b": make_gradients()}),
+    "model_spread": lambda: {"plain": {"FGSM": make_spread(), "PGD": make_spread()}, "robust": {"FGSM": make_spread()}},
     "bias_variance": lambda: {"a": make_curves(), "b": make_curves(1.0)},
     "epochs": make_epochs,
     "gradient_grid": make_grid,
@@ -595,6 +614,11 @@ def test_every_plot_has_its_row():
     assert sorted(ARGUMENTS) == sorted(plots.PLOTS)
 
 
+def leaves(argument: object) -> list:
+    """Every Dataset or DataTree in nested dictionaries."""
+    return [leaf for value in argument.values() for leaf in leaves(value)] if type(argument) is dict else [argument]
+
+
 @pytest.mark.parametrize("name", sorted(plots.PLOTS))
 def test_every_plot_saves_without_a_display(name, tmp_path):
     """And leaves its data as they were, and nothing with pyplot, which would keep it alive."""
@@ -604,5 +628,5 @@ def test_every_plot_saves_without_a_display(name, tmp_path):
     plots.PLOTS[name](argument).savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
     assert pyplot.get_fignums() == []
-    for ours, before in zip(*((t.values() if isinstance(t, dict) else [t]) for t in (argument, same)), strict=True):
+    for ours, before in zip(leaves(argument), leaves(same), strict=True):
         xr.testing.assert_identical(ours, before)
