@@ -12,12 +12,12 @@ so at most 5 / 3 times as fast as one thread, less the start of the processes (3
 from __future__ import annotations
 
 import torch
+from loky import cpu_count
 from timing import Ways, alternate, header, options, table
 
 import bayesrob as br
 from bayesrob.data import Dataset
 from bayesrob.inference import SGD, Replicates
-from bayesrob.inference.processes import usable_cores
 
 
 def plain(dataset: Dataset, hidden: int, epochs: int, models: int) -> list[float]:
@@ -61,7 +61,7 @@ def main() -> None:
     ways.add("bayesrob, in turn, one thread", lambda: one_thread(in_turn, net, dataset))
     ways.add("plain torch, fused Adam", lambda: plain(dataset, hidden, epochs, models))
     seconds = alternate(ways, settings.runs, warm_up=settings.smoke)
-    title = f"{models} CNNs, {num:,} images, {epochs} epochs, {min(models, usable_cores())} processes"
+    title = f"{models} CNNs, {num:,} images, {epochs} epochs, {min(models, cpu_count())} processes"
     print(table(title, seconds, 1.0, "s", ways))
 
 
