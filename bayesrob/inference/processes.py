@@ -7,9 +7,12 @@ is not run anew, so that no `if __name__ == "__main__":` is needed.
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 import signal
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,37 +51,42 @@ def do_apart(work: bytes, places: Mapping[int, Path], workers: int, advance: Cal
     """
     from loky import ProcessPoolExecutor, as_completed
 
-    errors: dict[int, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "work"  # read once by each process
         path.write_bytes(work)
-        with ProcessPoolExecutor(min(workers, len(places)), initializer=_begin, env=ALONE) as executor:
+        with ProcessPoolExecutor(
+            min(workers, len(places)), initializer=_begin, initargs=(os.getpid(),), env=ALONE
+        ) as executor:
             try:
-                futures = {executor.submit(_do, path, *one): one[0] for one in places.items()}
-                for future in as_completed(futures):
-                    broken = future.exception()
-                    error = future.result() if broken is None else f"{type(broken).__name__}: {broken}"
-                    if error is not None:
-                        errors[futures[future]] = error
+                asked = {number: executor.submit(_do, path, number, place) for number, place in places.items()}
+                for _ in as_completed(asked.values()):
                     advance(1)
             except BaseException:
                 executor.shutdown(kill_workers=True)
                 raise
-    return errors
+    return {number: str(error) for number, future in asked.items() if (error := future.exception())}
 
 
-def _begin() -> None:
+def _begin(caller: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the caller too, who then ends this process
+    if os.name == "posix":
+        threading.Thread(target=_end_with, args=(caller,), daemon=True).start()
     torch.set_num_threads(1)  # the processes are the parallelism
 
 
-def _do(path: Path, number: int, place: Path) -> str | None:
-    """What went wrong, as text: an error that cannot be unpickled would break the pool."""
+def _end_with(caller: int) -> None:
+    """If the caller is killed, loky's processes would wait for ever (https://github.com/joblib/loky/pull/360)."""
+    while os.getppid() == caller:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _do(path: Path, number: int, place: Path) -> None:
     try:
         _work(path)(number, place)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}"
-    return None
+    except BaseException as error:  # as text, since one that cannot be unpickled would break the pool
+        where = traceback.format_tb(error.__traceback__)[-3:]
+        raise RuntimeError(f"{type(error).__name__}: {error}\n{''.join(where)}") from None
 
 
 @functools.cache
