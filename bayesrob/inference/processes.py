@@ -1,7 +1,6 @@
-"""Work done side by side in processes of loky's: fresh interpreters, each with one thread of torch.
+"""Work done side by side in processes of loky's: fresh interpreters (torch's threads survive no fork) with one thread each.
 
-No forks, as torch's threads do not survive one. What a script or notebook defines is sent along (cloudpickle) and the script
-is not run anew, so that no `if __name__ == "__main__":` is needed.
+What a script or notebook defines is sent along, and it is not run anew: no `if __name__ == "__main__":` is needed.
 """
 
 from __future__ import annotations
@@ -46,23 +45,20 @@ def do_apart(work: bytes, places: Mapping[int, Path], workers: int, advance: Cal
     What raises leaves the others alone. A process that dies (a signal, no memory left) ends them all, and whatever is not
     done by then has failed. Whatever ends this call ends the processes.
 
-    Args:
-        work: `packed`. workers: processes at once. advance: called after each, whether it failed or not.
+    `work` is `packed`, `workers` the processes at once; `advance` is called after each, whether it failed or not.
     """
     from loky import ProcessPoolExecutor, as_completed
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "work"  # read once by each process
         path.write_bytes(work)
-        with ProcessPoolExecutor(
-            min(workers, len(places)), initializer=_begin, initargs=(os.getpid(),), env=ALONE
-        ) as executor:
+        with ProcessPoolExecutor(min(workers, len(places)), initializer=_begin, initargs=(os.getpid(),), env=ALONE) as pool:
             try:
-                asked = {number: executor.submit(_do, path, number, place) for number, place in places.items()}
+                asked = {number: pool.submit(_do, path, number, place) for number, place in places.items()}
                 for _ in as_completed(asked.values()):
                     advance(1)
             except BaseException:
-                executor.shutdown(kill_workers=True)
+                pool.shutdown(kill_workers=True)
                 raise
     return {number: str(error) for number, future in asked.items() if (error := future.exception())}
 
@@ -85,8 +81,8 @@ def _do(path: Path, number: int, place: Path) -> None:
     try:
         _work(path)(number, place)
     except BaseException as error:  # as text, since one that cannot be unpickled would break the pool
-        where = traceback.format_tb(error.__traceback__)[-3:]
-        raise RuntimeError(f"{type(error).__name__}: {error}\n{''.join(where)}") from None
+        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        raise RuntimeError(f"{type(error).__name__}: {error}\n{where}") from None
 
 
 @functools.cache
