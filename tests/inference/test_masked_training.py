@@ -127,7 +127,9 @@ def test_batch_statistics_are_learnt_over_masks(method, moons):
     hidden = nn.functional.linear(moons.x_train, post.loc["0.weight"], post.loc["0.bias"])
     torch.testing.assert_close(dict(post.net.named_buffers())["1.running_mean"], hidden.mean(0), rtol=0.2, atol=0.1)
     assert torch.equal(net[1].running_mean, torch.zeros(8))
-    assert torch.equal(post.logits(moons.x_test, seed=0)[:, :5], post.logits(moons.x_test[:5], seed=0))
+    # Not to the bit: which product runs depends on the number of points, and on the processor.
+    whole, few = post.logits(moons.x_test, seed=0)[:, :5], post.logits(moons.x_test[:5], seed=0)
+    torch.testing.assert_close(whole, few, rtol=1e-5, atol=1e-6)
 
 
 def test_the_networks_own_dropout_is_off(moons):

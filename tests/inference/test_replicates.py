@@ -249,7 +249,7 @@ def test_an_end_of_the_script_ends_the_processes_and_keeps_what_is_done(tmp_path
         while len(fits(moods)) < 3 and time.monotonic() < end and script.poll() is None:
             time.sleep(0.1)
         os.killpg(script.pid, signal.SIGINT) if how == "ctrl-c" else script.kill()
-        error = script.communicate(timeout=60)[1]  # returns once nobody is left to write
+        error = script.communicate(timeout=240)[1]  # returns once nobody is left to write
     finally:
         script.kill()
     assert ("KeyboardInterrupt" in error) == (how == "ctrl-c")
