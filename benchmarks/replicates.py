@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import torch
 from by_hand import plain_training
+from loky import cpu_count
 from timing import Ways, alternate, header, options, table
 
 import bayesrob as br
 from bayesrob.data import Dataset
 from bayesrob.inference import SGD, Replicates
-from bayesrob.inference.processes import usable_cores
 
 
 def one_thread(method: Replicates, net: torch.nn.Module, dataset: Dataset) -> object:
@@ -50,7 +50,7 @@ def main() -> None:
         ),
     )
     seconds = alternate(ways, settings.runs, warm_up=settings.smoke)
-    title = f"{models} CNNs, {num:,} images, {epochs} epochs, {min(models, usable_cores())} processes"
+    title = f"{models} CNNs, {num:,} images, {epochs} epochs, {min(models, cpu_count())} processes"
     print(table(title, seconds, 1.0, "s", ways))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import os
 import tempfile
 import time
@@ -21,7 +22,7 @@ from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError, WorkerError, check_name
 from bayesrob.inference.base import Inference, require, require_count
 from bayesrob.inference.fit_once import found, place_of
-from bayesrob.inference.processes import Job, packed, train_apart, usable_cores
+from bayesrob.inference.processes import do_apart, packed
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.together import batches, train_together
 from bayesrob.models import BayesianNetwork, Likelihood
@@ -55,9 +56,10 @@ class Replicates:
             and the first two of four. Yang et al.'s repetitions of the splitting are other seeds of `fit`.
         members: "in_turn", one after the other in this process; "batched", all at once, for SGD and stacks of linear layers
             (`Ensemble.members`); "processes", side by side. None: batched where the networks have fewer than 2^15 weights;
-            else processes, where there are two cores, the network is on the CPU and `LONG` at work, and all can be sent
-            (what a script or notebook itself defines cannot); else in turn, where torch's own threads share the cores. What
-            takes long for other reasons (long chains of small networks) gains from `fit(..., workers=2)`.
+            else processes, where there are two cores, the network is on the CPU, `LONG` at work and can be pickled (torch's
+            parametrizations cannot); else in turn, where torch's own threads share the cores. What takes long for other
+            reasons (long chains of small networks) gains from `fit(..., workers=2)`. What a script or notebook defines is
+            sent to processes as it is then; what the script imports they import.
 
     Raises:
         InputError: fewer than two models (they have no variance), a method that is none; UnknownNameError: another word.
@@ -123,8 +125,9 @@ class Replicates:
 
         Raises:
             InputError: as `method.fit`, before any work; fewer points than models; what cannot be batched or sent to
-                processes, where these are asked for. CheckpointError: as `fit_once`. WorkerError: processes failed or died;
-                the others went on, are in its `models`, and in `folder`. In turn an error ends the run.
+                processes, where these are asked for. CheckpointError: as `fit_once`. WorkerError: models failed in their
+                processes, or a process died, which ends all of them; what was done is in its `models`, and in `folder`. In
+                turn an error ends the run.
         """
         likelihood = self.method._check(model, dataset)
         rng.derive(seed)
@@ -137,12 +140,10 @@ class Replicates:
             "Each needs a point.",
             "Give more points, or fewer models.",
         )
-        data = [self.part(dataset, seed, i) for i in everyone]
-        seeds = [self.member_seed(seed, i) for i in everyone]
-        job = Job(self.method, model, data, seeds, numerics.asked())
         places: dict[int, Path] = {}
         if folder is not None:
-            places = {i: place_of(self.method, model, data[i], folder, seeds[i], key) for i in everyone}
+            parts, seeds = zip(*((self.part(dataset, seed, i), self.member_seed(seed, i)) for i in everyone), strict=True)
+            places = {i: place_of(self.method, model, parts[i], folder, seeds[i], key) for i in everyone}
         models = {i: found(place, model) for i, place in places.items() if place.exists()}
 
         def keep(i: int, trained: Predictive) -> None:
@@ -151,63 +152,69 @@ class Replicates:
                 trained.save(places[i])
 
         if missing := [i for i in everyone if i not in models]:
-            way, sent = self._way(job, workers)
+            way, sent = self._way(model, dataset, seed, workers)
             if way == "processes":
-                models |= self._apart(job.model, sent, missing, places, workers, models)
+                models |= self._apart(model, sent, missing, places, workers, models)
             elif way == "batched":
-                points = None if self.over == "seeds" else [self.split_index(seed, i, num_data) for i in missing]
-                self._batched(job, likelihood, dataset, points, missing, keep)
+                self._batched(model, likelihood, dataset, seed, missing, keep)
             else:
-                self._in_turn(job, missing, keep)
+                with progress.bar("Replicates", len(missing)) as advance:
+                    for i in missing:
+                        keep(i, self._trained(model, dataset, seed, i))
+                        advance(1, note=f"model {i + 1}")
         for i in everyone:
             for note in models[i].info.get("notes", []):
                 warnings.warn(f"Model {i + 1} of {self.num_models}: {note}", ConvergenceWarning, stacklevel=2)
         return [models[i] for i in everyone]
 
-    def _way(self, job: Job, workers: int | None) -> tuple[str, bytes]:
+    def _trained(self, model: nn.Module, dataset: Dataset, seed: int, member: int) -> Predictive:
+        return self.method._trained(model, self.part(dataset, seed, member), self.member_seed(seed, member))
+
+    def _way(self, model: nn.Module, dataset: Dataset, seed: int, workers: int | None) -> tuple[str, bytes]:
         """How models are trained, and what is sent to processes. Not a matter of how many are missing: bits depend on it."""
-        net, dataset = _network(job.model), job.data[0]
+        net, part = _network(model), self.part(dataset, seed, 0)
         asked = "processes" if self.members is None and workers is not None and workers > 1 else self.members
         if asked == "processes":
-            return "processes", packed(job)
-        if asked != "in_turn" and batches(self.method, net, dataset, asked):
+            return "processes", self._packed(model, dataset, seed)
+        if asked != "in_turn" and batches(self.method, net, part, asked):
             return "batched", b""
         parameter = next(net.parameters())
         with torch.no_grad():  # a copy, as batch statistics are of training mode and would move
-            values = values_kept(copy.deepcopy(net).eval(), dataset.x_train[:1].to(parameter)) * len(dataset.x_train)
-        if asked is None and workers is None and parameter.is_cpu and usable_cores() > 1 and values >= LONG:
+            values = values_kept(copy.deepcopy(net).eval(), part.x_train[:1].to(parameter)) * len(part.x_train)
+        if asked is None and workers is None and parameter.is_cpu and values >= LONG and _cores() > 1:
             with contextlib.suppress(InputError):  # cannot be sent
-                return "processes", packed(job)
+                return "processes", self._packed(model, dataset, seed)
         return "in_turn", b""
 
-    def _in_turn(self, job: Job, missing: list[int], keep: Callable[[int, Predictive], None]) -> None:
-        with progress.bar("Replicates", len(missing)) as advance:
-            for i in missing:
-                keep(i, self.method._trained(job.model, job.data[i], job.seeds[i]))
-                advance(1, note=f"model {i + 1}")
+    def _packed(self, model: nn.Module, dataset: Dataset, seed: int) -> bytes:
+        tensors = {name: value.clone() for name, value in vars(dataset).items() if isinstance(value, Tensor)}
+        alone = dataclasses.replace(dataset, **tensors)  # a view of all images would bring them all
+        return packed(functools.partial(_train_and_save, self, model, alone, seed, numerics.asked()))
 
     def _batched(
         self,
-        job: Job,
+        model: nn.Module,
         likelihood: Likelihood,
         dataset: Dataset,
-        points: list[Tensor] | None,
+        seed: int,
         missing: list[int],
         keep: Callable[[int, Predictive], None],
     ) -> None:
         assert isinstance(self.method, SGD)
-        net, bnn = _network(job.model), job.model if isinstance(job.model, BayesianNetwork) else None
+        net, bnn = _network(model), model if isinstance(model, BayesianNetwork) else None
         x, y = dataset.training(like=next(net.parameters()))
         start = time.perf_counter()
         with numerics.choose(net) as products:
-            seeds = [job.seeds[i] for i in missing]
+            seeds, num_data = [self.member_seed(seed, i) for i in missing], len(dataset.x_train)
+            points = None if self.over == "seeds" else [self.split_index(seed, i, num_data) for i in missing]
             weights, runs = train_together(self.method, net, bnn, likelihood, x, y, seeds, points, "Replicates")
         seconds = (time.perf_counter() - start) / len(missing)
         for row, (i, run) in enumerate(zip(missing, runs, strict=True)):
             own = {name: tensor[row : row + 1].clone() for name, tensor in weights.items()}
-            trained = HeldDraws(net, own, **self.method._common(likelihood, job.data[i]))
+            part = self.part(dataset, seed, i)
+            trained = HeldDraws(net, own, **self.method._common(likelihood, part))
             record = {"losses": run.losses, "steps": run.steps, "trained": "batched"}
-            made = job.model, job.data[i], job.seeds[i], products, seconds
+            made = model, part, seeds[row], products, seconds
             keep(i, self.method._recorded(trained, *made, run.notes("SGD"), record))
 
     def _apart(
@@ -219,11 +226,12 @@ class Replicates:
         workers: int | None,
         before: dict[int, Predictive],
     ) -> dict[int, Predictive]:
-        """Those that were `missing`; whoever dies is reported when all the others are done."""
+        """Those that were `missing`; who failed is reported when all the others have ended."""
         with tempfile.TemporaryDirectory() as folder, progress.bar("Replicates", len(missing)) as advance:
             where = {i: places.get(i, Path(folder) / str(i)) for i in missing}
-            errors = train_apart(sent, where, usable_cores() if workers is None else workers, advance)
-            trained = {i: found(place, model) for i, place in where.items() if i not in errors}
+            errors = do_apart(sent, where, _cores() if workers is None else workers, advance)
+            trained = {i: found(place, model) for i, place in where.items() if place.exists()}
+        errors = {i: error for i, error in errors.items() if i not in trained}  # saved, and a neighbour's death came first
         if errors:
             models = [(before | trained).get(i) for i in range(self.num_models)]
             again = "Fit again with the same folder: it holds the others." if places else "Give a folder=, which keeps them."
@@ -235,3 +243,17 @@ def _network(model: nn.Module) -> nn.Module:
     net = model.net if isinstance(model, BayesianNetwork) else model
     assert isinstance(net, nn.Module)
     return net
+
+
+def _train_and_save(
+    way: Replicates, model: nn.Module, dataset: Dataset, seed: int, route: str, member: int, place: Path
+) -> None:
+    with numerics.route(route):
+        way._trained(model, dataset, seed, member).save(place)
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    from loky import cpu_count
+
+    return cpu_count()
