@@ -109,6 +109,8 @@ class Task:
         """The first of the Adv-BNNs."""
         if self.teacher is not None:
             return self.teacher.surrogate(seed, folder)
+        if self.targets:
+            return self.fit(ADV_BNN, seed, folder)[0]
         member = Replicates.member_seed(seed, 0)
         return fit_once(self.adv_bnn(), self.bayesian(seed), self.dataset(seed), folder, member)
 
