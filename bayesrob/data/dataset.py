@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from bayesrob.errors import InputError
+from bayesrob.data.truth import Truth, check_eps
+from bayesrob.errors import InputError, check_name
 from bayesrob.types import Bounds, checked_bounds
 
 __all__ = ["Dataset"]
@@ -30,6 +31,8 @@ class Dataset:
         bounds: smallest and largest value an input component may take (in the inputs' own unit), or None if any value
             is meaningful. Attacks stay inside it.
         num_classes: number of classes, or None for regression.
+        truth: the distribution, where it is known; None, the default, where it is not. `conditional`, `project`,
+            `supports`, `normal_basis`, `tangent_basis` and `robust_accuracy` ask it, and raise `InputError` without one.
 
     Raises:
         InputError: a dtype, shape or length that does not fit, an empty set, a value that is not finite or lies outside
@@ -43,6 +46,7 @@ class Dataset:
     y_test: Tensor
     bounds: Bounds | None
     num_classes: int | None
+    truth: Truth | None = None
 
     def __post_init__(self) -> None:
         if self.bounds is not None:
@@ -70,6 +74,113 @@ class Dataset:
     def training(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """`x_train` and `y_train` on the device of `like`, and in its dtype but for class labels."""
         return self.x_train.to(like), self.y_train.to(like) if self.num_classes is None else self.y_train.to(like.device)
+
+    def conditional(self, x: Tensor) -> Tensor:
+        """The true p(y | x), float64 `[n, class]`, at x `[n, *shape]` on the support.
+
+        With `project` it is what `attacks.LabelInvariant(data.conditional, data.project)` asks.
+
+        Raises:
+            InputError: no known distribution; x of another shape, not finite, or off the support.
+        """
+        truth = self._truth("conditional p(y | x)")
+        return truth.conditional(self._on_support(truth, x))
+
+    def project(self, x: Tensor) -> Tensor:
+        """pi(x), the nearest point (in l_2) of the support to each x `[n, *shape]`; x itself if that is the whole space.
+
+        Raises:
+            InputError: no known distribution; x of another shape or not finite.
+        """
+        return self._truth("projection onto the support").project(self._points(x))
+
+    def supports(self, x: Tensor, y: Tensor) -> Tensor:
+        """Whether p(x, y) > 0, bool `[n]`, at x `[n, *shape]` with classes y `[n]`; x is compared up to float32's rounding.
+
+        Raises:
+            InputError: as `project`; classes that are none, or not one for each point.
+        """
+        truth, x = self._truth("support"), self._points(x)
+        assert self.num_classes is not None
+        _check_labels("y", y, self.num_classes)
+        if len(x) != len(y):
+            raise InputError(f"{len(x)} points, {len(y)} classes.", "Each point needs its own.", "Check the arrays.")
+        probability = truth.conditional(truth.project(x))
+        return truth.on_support(x) & (probability.gather(1, y[:, None]).squeeze(1) > 0)
+
+    def normal_basis(self, x: Tensor) -> Tensor:
+        """Orthonormal vectors normal to the support, float64 `[n, codimension, dim]`, at x `[n, dim]` on it.
+
+        Raises:
+            InputError: as `conditional`.
+        """
+        truth = self._truth("support")
+        return truth.normal_basis(self._on_support(truth, x))
+
+    def tangent_basis(self, x: Tensor) -> Tensor:
+        """Orthonormal vectors tangent to the support, float64 `[n, dim - codimension, dim]`: what `normal_basis` leaves.
+
+        In many dimensions of few codimensions the normal basis is much the smaller.
+
+        Raises:
+            InputError: as `conditional`.
+        """
+        normal = self.normal_basis(x)
+        complete, _ = torch.linalg.qr(normal.mT, mode="complete")
+        return complete[:, :, normal.shape[1] :].mT
+
+    def robust_accuracy(self, eps: float, norm: str = "l_inf") -> float:
+        """The best that any classifier can do while an attack moves every input by at most eps; 0: the Bayes accuracy.
+
+        An example counts as adversarial by its norm alone. Under the label-invariant definition the Bayes classifier of
+        pi(x) has none at any eps.
+
+        Args:
+            eps: radius of the ball, in the unit of the inputs. norm: "l_inf", "l_2" or "l_0".
+
+        Raises:
+            InputError: no known distribution, or one whose best robust accuracy is not known at this radius and norm.
+        """
+        truth = self._truth("robust accuracy")
+        eps = check_eps(eps)
+        check_name("norm", norm, ["l_0", "l_2", "l_inf"])
+        found = truth.robust_accuracy(eps, norm)
+        if found is None:
+            raise InputError(
+                f"The best robust accuracy of {self.name!r} in {norm} at eps={eps:g} is not known.",
+                f"{type(truth).__name__}.robust_accuracy says what is.",
+                "Take a norm and radius that it covers.",
+            )
+        return found
+
+    def _truth(self, what: str) -> Truth:
+        if self.truth is None:
+            raise InputError(
+                f"{self.name!r} has no known {what}.",
+                "Only distributions that somebody wrote down have one.",
+                "Take e.g. robust_features, two_points, tradeoff_toy, sphere or moons, or pass truth=.",
+            )
+        return self.truth
+
+    def _points(self, x: object) -> Tensor:
+        if not isinstance(x, Tensor) or not x.is_floating_point() or tuple(x.shape[1:]) != self.shape or x.dim() < 2:
+            raise InputError(
+                f"x is {_described(x)}.", f"Points of {self.name!r} are {list(self.shape)} each.", "Give [n, *shape]."
+            )
+        if x.numel():
+            _finite_range("x", x)
+        return x
+
+    def _on_support(self, truth: Truth, x: object) -> Tensor:
+        points = self._points(x)
+        off = int((~truth.on_support(points)).sum())
+        if off:
+            raise InputError(
+                f"{off} of {len(points)} points lie off the support of {self.name!r}.",
+                "Nothing is known there: no point is ever drawn from it.",
+                "Ask at project(x).",
+            )
+        return points
 
     def __repr__(self) -> str:
         target = f"{self.out_features} outputs" if self.num_classes is None else f"{self.num_classes} classes"
