@@ -14,6 +14,8 @@ from bayesrob.analysis.intervals import (
 )
 from bayesrob.analysis.perturbation_terms import perturbation_terms
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
+from bayesrob.analysis.svm import population_svm, soft_margin_svm
+from bayesrob.analysis.tradeoff import hinge_loss, linear_accuracy, tradeoff
 
 __all__ = [
     "auroc",
@@ -24,16 +26,21 @@ __all__ = [
     "detection",
     "difference_interval",
     "gradient_statistics",
+    "hinge_loss",
+    "linear_accuracy",
     "mean_cosine",
     "mean_interval",
     "median_interval",
     "median_perturbation",
     "paired_interval",
     "perturbation_terms",
+    "population_svm",
     "robust_points",
     "robustness",
     "robustness_curve",
     "smallest_perturbation",
+    "soft_margin_svm",
+    "tradeoff",
     "uncertainty",
     "worst_case",
 ]

@@ -1,7 +1,7 @@
 """Data sets: real images, toys, and anybody's own arrays, all as one `Dataset`.
 
-`load(name)` finds a set by its name (`names()` lists them), `from_arrays` takes one's own. Sets drawn from a distribution that
-somebody wrote down know it: `Dataset.conditional`, `project`, `robust_accuracy` ask their `Truth`.
+`load(name)` finds a set by its name (`names()` lists them), `from_arrays` takes one's own. Sets drawn from a distribution
+that somebody wrote down know it: `Dataset.conditional`, `project`, `robust_accuracy` ask their `Truth`.
 """
 
 from __future__ import annotations
