@@ -67,7 +67,8 @@ def manifold_statistics(
     `debiased_norm` and `cosine` for what is left beyond the noise of that many draws).
 
     Args:
-        gradients: the draws' own, `[draw, point, *components]` or with dims `[chain, draw, point, ...]`.
+        gradients: the draws' own, `[draw, point, *components]` or with dims `[chain, draw, point, ...]`, as
+            `Predictive.draw_gradients` gives them beside the losses (whose negatives are `log_likelihood`).
         normal, tangent: as for `split_gradients`. log_likelihood, num_draws, num_chains: as for `gradient_statistics`.
 
     Returns:

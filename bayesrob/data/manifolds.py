@@ -90,7 +90,7 @@ class Sphere(Truth):
         first = torch.zeros_like(x[:, : self.d], dtype=torch.float64)
         first[:, 0] = 1
         ray = torch.where(length > 0, x[:, : self.d].double() / length, first)
-        nearest = ray * torch.where(self._outer(length), self.radius, 1.0)
+        nearest = ray * (1 + (self.radius - 1) * self._outer(length))
         return torch.nn.functional.pad(nearest, (0, self.extra)).to(x.dtype)
 
     def normal_basis(self, x: Tensor) -> Tensor:

@@ -94,6 +94,23 @@ def test_mirrored_networks_agree_on_the_manifold_and_cancel_off_it():
     np.testing.assert_allclose(along.sel(num_draws=40)["norm"], np.linalg.norm(single.mean(0), axis=-1), rtol=1e-9)
 
 
+def test_training_takes_the_tangent_part_first():
+    """Corollary 1 on real networks: a third of the squared gradient is normal by chance, nearly all of it after training."""
+    data = br.data.load("sphere", n_train=1000, n_test=200, d=3)
+    shares = {}
+    for epochs in (1, 20):
+        networks = [
+            br.inference.SGD(epochs=epochs, lr=0.01).fit(br.nets.mlp(3, (64,), 2, seed=s), data, s) for s in range(4)
+        ]
+        losses, gradients = br.predictive.from_predictives(networks).draw_gradients(data.x_test, data.y_test)
+        normal = data.normal_basis(data.x_test)
+        shares[epochs] = float(split_gradients(gradients, normal=normal)["normal_share"].median())
+        found = manifold_statistics(gradients, normal, log_likelihood=-losses, num_draws=[4])
+        assert found.sizes["objective"] == 2
+    assert shares[1] < 0.8
+    assert shares[20] > 0.9
+
+
 def test_statistics_are_those_of_each_part():
     """Draws that share a tangent direction and disagree across: what is left of the average is that direction."""
     rng = np.random.default_rng(1)

@@ -89,7 +89,7 @@ def test_two_points_are_robust_or_not_by_the_definition():
 
 
 def test_moving_the_weak_feature_of_the_toy():
-    """A classifier by x_2 alone, moved by 2 eta: 0.1% robust by the norm, 99.8% by the definition.
+    """A classifier by x_2 alone, moved by 2 eta: 0.1% robust by the norm, 99.6% by the definition.
 
     The attack carries x_2 to where the other class is likelier; only where x_2 comes to lie near 0 does x_1 (log odds of 2.2
     against 6 x_2) keep the label. There, and only there, a success counts.

@@ -191,6 +191,15 @@ def test_robust_accuracy_of_points_and_surfaces():
         moons.robust_accuracy(0.26, "l_2")
 
 
+def test_projections_in_float64_are_float64_s():
+    data = known("sphere", n_train=5, n_test=50)
+    lengths = data.project(data.x_test.double()).norm(dim=1)
+    torch.testing.assert_close(lengths, 1 + 0.5 * data.y_test.double(), rtol=0, atol=1e-15)
+    data = load("sphere", n_train=5, n_test=50, radius=1.3)
+    lengths = data.project(data.x_test.double()).norm(dim=1)
+    torch.testing.assert_close(lengths, 1 + 0.3 * data.y_test.double(), rtol=0, atol=1e-15)
+
+
 def test_a_tie_of_two_points_goes_to_the_first():
     data = load("two_points", eps=0.1)
     eps = data.x_train.max()
@@ -250,3 +259,9 @@ def test_questions_that_have_no_answer():
         data.robust_accuracy(-1)
     with pytest.raises(InputError, match="Unknown norm 'l_1'"):
         data.robust_accuracy(0.1, "l_1")
+
+
+def test_a_truth_is_a_truth():
+    data = load("half_moons", n_train=5, n_test=5)
+    with pytest.raises(InputError, match="truth is of type str"):
+        dataclasses.replace(data, truth="two_points")
