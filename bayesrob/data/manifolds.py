@@ -44,7 +44,7 @@ def sphere(
     for count in (n_train, n_test):
         y = torch.randint(2, (count,), generator=generator)
         direction = torch.nn.functional.normalize(torch.randn(count, d, generator=generator, dtype=torch.float64))
-        x = direction * (1 + (radius - 1) * y[:, None])
+        x = direction * (1 + (radius - 1) * y[:, None].double())
         parts += [torch.nn.functional.pad(x, (0, extra)).float(), y]
     return Dataset("sphere", *parts, bounds=None, num_classes=2, truth=Sphere(d, extra, radius))
 
@@ -90,7 +90,7 @@ class Sphere(Truth):
         first = torch.zeros_like(x[:, : self.d], dtype=torch.float64)
         first[:, 0] = 1
         ray = torch.where(length > 0, x[:, : self.d].double() / length, first)
-        nearest = ray * (1 + (self.radius - 1) * self._outer(length))
+        nearest = ray * (1 + (self.radius - 1) * self._outer(length).double())
         return torch.nn.functional.pad(nearest, (0, self.extra)).to(x.dtype)
 
     def normal_basis(self, x: Tensor) -> Tensor:
