@@ -12,8 +12,12 @@ from bayesrob.analysis.intervals import (
     median_interval,
     paired_interval,
 )
+from bayesrob.analysis.manifold import manifold_statistics, split_gradients
 from bayesrob.analysis.perturbation_terms import perturbation_terms
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
+from bayesrob.analysis.svm import population_svm, soft_margin_svm
+from bayesrob.analysis.tradeoff import hinge_loss, linear_accuracy, tradeoff
+from bayesrob.analysis.validity import validity
 
 __all__ = [
     "auroc",
@@ -24,16 +28,24 @@ __all__ = [
     "detection",
     "difference_interval",
     "gradient_statistics",
+    "hinge_loss",
+    "linear_accuracy",
+    "manifold_statistics",
     "mean_cosine",
     "mean_interval",
     "median_interval",
     "median_perturbation",
     "paired_interval",
     "perturbation_terms",
+    "population_svm",
     "robust_points",
     "robustness",
     "robustness_curve",
     "smallest_perturbation",
+    "soft_margin_svm",
+    "split_gradients",
+    "tradeoff",
     "uncertainty",
+    "validity",
     "worst_case",
 ]

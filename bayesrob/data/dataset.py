@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
 
-from bayesrob.errors import InputError
+from bayesrob.data.checks import (
+    check_inputs,
+    check_labels,
+    check_lengths,
+    check_same,
+    check_targets,
+    described,
+    finite_range,
+)
+from bayesrob.data.truth import Truth, check_eps
+from bayesrob.errors import InputError, check_name
 from bayesrob.types import Bounds, checked_bounds
 
 __all__ = ["Dataset"]
@@ -30,6 +39,8 @@ class Dataset:
         bounds: smallest and largest value an input component may take (in the inputs' own unit), or None if any value
             is meaningful. Attacks stay inside it.
         num_classes: number of classes, or None for regression.
+        truth: the distribution, where it is known; None, the default, where it is not. `conditional`, `project`,
+            `supports`, `normal_basis`, `tangent_basis` and `robust_accuracy` ask it, and raise `InputError` without one.
 
     Raises:
         InputError: a dtype, shape or length that does not fit, an empty set, a value that is not finite or lies outside
@@ -43,19 +54,24 @@ class Dataset:
     y_test: Tensor
     bounds: Bounds | None
     num_classes: int | None
+    truth: Truth | None = None
 
     def __post_init__(self) -> None:
+        if self.truth is not None and not isinstance(self.truth, Truth):
+            raise InputError(
+                f"truth is {described(self.truth)}.", "It is asked for p(y | x).", "Pass a data.Truth, or None."
+            )
         if self.bounds is not None:
             object.__setattr__(self, "bounds", checked_bounds(self.bounds))
         for part, x, y in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
-            _check_inputs(f"x_{part}", x, self.bounds)
+            check_inputs(f"x_{part}", x, self.bounds)
             if self.num_classes is None:
-                _check_targets(f"y_{part}", y)
+                check_targets(f"y_{part}", y)
             else:
-                _check_labels(f"y_{part}", y, self.num_classes)
-            _check_lengths(part, x, y)
-        _check_same("inputs", "x_train", self.x_train, "x_test", self.x_test)
-        _check_same("targets", "y_train", self.y_train, "y_test", self.y_test)
+                check_labels(f"y_{part}", y, self.num_classes)
+            check_lengths(part, x, y)
+        check_same("inputs", "x_train", self.x_train, "x_test", self.x_test)
+        check_same("targets", "y_train", self.y_train, "y_test", self.y_test)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,109 +87,113 @@ class Dataset:
         """`x_train` and `y_train` on the device of `like`, and in its dtype but for class labels."""
         return self.x_train.to(like), self.y_train.to(like) if self.num_classes is None else self.y_train.to(like.device)
 
+    def conditional(self, x: Tensor) -> Tensor:
+        """The true p(y | x), float64 `[n, class]`, at x `[n, *shape]` on the support.
+
+        With `project` it is what `attacks.LabelInvariant(data.conditional, data.project)` asks.
+
+        Raises:
+            InputError: no known distribution; x of another shape, not finite, or off the support.
+        """
+        truth = self._truth("conditional p(y | x)")
+        return truth.conditional(self._on_support(truth, x))
+
+    def project(self, x: Tensor) -> Tensor:
+        """pi(x), the nearest point (in l_2) of the support to each x `[n, *shape]`; x itself if that is the whole space.
+
+        Raises:
+            InputError: no known distribution; x of another shape or not finite.
+        """
+        return self._truth("projection onto the support").project(self._points(x))
+
+    def supports(self, x: Tensor, y: Tensor) -> Tensor:
+        """Whether p(x, y) > 0, bool `[n]`, at x `[n, *shape]` with classes y `[n]`; x is compared up to float32's rounding.
+
+        Raises:
+            InputError: as `project`; classes that are none, or not one for each point.
+        """
+        truth, x = self._truth("support"), self._points(x)
+        check_labels("y", y, self.num_classes)
+        if len(x) != len(y):
+            raise InputError(f"{len(x)} points, {len(y)} classes.", "Each point needs its own.", "Check the arrays.")
+        probability = truth.conditional(truth.project(x))
+        return truth.on_support(x) & (probability.gather(1, y[:, None]).squeeze(1) > 0)
+
+    def normal_basis(self, x: Tensor) -> Tensor:
+        """Orthonormal vectors normal to the support, float64 `[n, codimension, dim]`, at x `[n, dim]` on it.
+
+        Raises:
+            InputError: as `conditional`.
+        """
+        truth = self._truth("support")
+        return truth.normal_basis(self._on_support(truth, x))
+
+    def tangent_basis(self, x: Tensor) -> Tensor:
+        """Orthonormal vectors tangent to the support, float64 `[n, dim - codimension, dim]`: what `normal_basis` leaves.
+
+        In many dimensions of few codimensions the normal basis is much the smaller.
+
+        Raises:
+            InputError: as `conditional`.
+        """
+        normal = self.normal_basis(x)
+        complete, _ = torch.linalg.qr(normal.mT, mode="complete")
+        return complete[:, :, normal.shape[1] :].mT
+
+    def robust_accuracy(self, eps: float, norm: str = "l_inf") -> float:
+        """The best that any classifier can do while an attack moves every input by at most eps; 0: the Bayes accuracy.
+
+        An example counts as adversarial by its norm alone. Under the label-invariant definition the Bayes classifier of
+        pi(x) has none at any eps.
+
+        Args:
+            eps: radius of the ball, in the unit of the inputs. norm: "l_inf", "l_2" or "l_0".
+
+        Raises:
+            InputError: no known distribution, or one whose best robust accuracy is not known at this radius and norm.
+        """
+        truth = self._truth("robust accuracy")
+        eps = check_eps(eps)
+        check_name("norm", norm, ["l_0", "l_2", "l_inf"])
+        found = truth.robust_accuracy(eps, norm)
+        if found is None:
+            raise InputError(
+                f"The best robust accuracy of {self.name!r} in {norm} at eps={eps:g} is not known.",
+                f"{type(truth).__name__}.robust_accuracy says what is.",
+                "Take a norm and radius that it covers.",
+            )
+        return found
+
+    def _truth(self, what: str) -> Truth:
+        if self.truth is None:
+            raise InputError(
+                f"{self.name!r} has no known {what}.",
+                "Only distributions that somebody wrote down have one.",
+                "Take e.g. robust_features, two_points, tradeoff_toy, sphere or moons, or pass truth=.",
+            )
+        return self.truth
+
+    def _points(self, x: object) -> Tensor:
+        if not isinstance(x, Tensor) or not x.is_floating_point() or tuple(x.shape[1:]) != self.shape or x.dim() < 2:
+            raise InputError(
+                f"x is {described(x)}.", f"Points of {self.name!r} are {list(self.shape)} each.", "Give [n, *shape]."
+            )
+        if x.numel():
+            finite_range("x", x)
+        return x
+
+    def _on_support(self, truth: Truth, x: object) -> Tensor:
+        points = self._points(x)
+        off = int((~truth.on_support(points)).sum())
+        if off:
+            raise InputError(
+                f"{off} of {len(points)} points lie off the support of {self.name!r}.",
+                "Nothing is known there: no point is ever drawn from it.",
+                "Ask at project(x).",
+            )
+        return points
+
     def __repr__(self) -> str:
         target = f"{self.out_features} outputs" if self.num_classes is None else f"{self.num_classes} classes"
         sizes = f"{len(self.x_train)} train, {len(self.x_test)} test"
         return f"Dataset({self.name!r}: {sizes}, shape {self.shape}, {target}, bounds {self.bounds})"
-
-
-def _check_inputs(field: str, x: object, bounds: Bounds | None) -> None:
-    if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.dim() < 2:
-        raise InputError(
-            f"{field} is {_described(x)}.",
-            "Inputs are float32 tensors [n, *shape], one row for each point.",
-            "Use bayesrob.data.from_arrays, which converts; a single feature is x[:, None].",
-        )
-    _check_filled(field, x)
-    lo, hi = _finite_range(field, x)
-    if bounds is None:
-        return
-    # In float32, because that is what the points are: the double 0.1 is smaller than its float32.
-    allowed_lo, allowed_hi = torch.tensor(bounds, dtype=torch.float32).tolist()
-    if lo < allowed_lo or hi > allowed_hi:
-        raise InputError(
-            f"{field} has values from {lo:g} to {hi:g}, outside bounds ({bounds[0]:g}, {bounds[1]:g}).",
-            "Attacks clip to bounds, which would change the clean points.",
-            "Rescale the inputs, pass bounds that hold for all of them, or None.",
-        )
-
-
-def _check_targets(field: str, y: object) -> None:
-    if not isinstance(y, Tensor) or y.dtype != torch.float32 or y.dim() != 2:
-        raise InputError(
-            f"{field} is {_described(y)}.",
-            "Without num_classes this is regression, whose targets are float32 tensors [n, out].",
-            "Pass num_classes for classification, or use bayesrob.data.from_arrays, which converts.",
-        )
-    _check_filled(field, y)
-    _finite_range(field, y)
-
-
-def _check_labels(field: str, y: object, num_classes: object) -> None:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise InputError(
-            f"num_classes is {num_classes!r}.",
-            "Classification needs an integer of at least 2.",
-            "Pass the number of classes, or None for regression.",
-        )
-    if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.dim() != 1:
-        raise InputError(
-            f"{field} is {_described(y)}.",
-            f"With num_classes={num_classes} labels are int64 tensors [n].",
-            "Turn one-hot labels into classes with argmax(1); for regression pass num_classes=None.",
-        )
-    _check_filled(field, y)
-    lo, hi = (int(value) for value in y.aminmax())
-    if lo < 0 or hi >= num_classes:
-        raise InputError(
-            f"{field} has labels from {lo} to {hi}.",
-            f"With num_classes={num_classes} they must lie in 0 ... {num_classes - 1}.",
-            "Number the classes from 0, or pass the right num_classes.",
-        )
-
-
-def _check_filled(field: str, values: Tensor) -> None:
-    if values.numel() == 0:
-        raise InputError(
-            f"{field} is empty: its shape is {tuple(values.shape)}.",
-            "Training and test set both need at least one point.",
-            "Pass at least one.",
-        )
-
-
-def _finite_range(field: str, values: Tensor) -> tuple[float, float]:
-    """Smallest and largest value; both are checked, and a single NaN makes both NaN, so no mask of all is needed."""
-    lo, hi = (value.item() for value in values.detach().aminmax())
-    if math.isfinite(lo) and math.isfinite(hi):
-        return lo, hi
-    bad = ~torch.isfinite(values)
-    first = tuple(bad.nonzero()[0].tolist())
-    raise InputError(
-        f"{field} has {int(bad.sum())} values that are NaN or infinite, the first at index {first}.",
-        "No loss or gradient is defined there.",
-        "Drop or fill those points.",
-    )
-
-
-def _check_lengths(part: str, x: Tensor, y: Tensor) -> None:
-    if len(x) != len(y):
-        raise InputError(
-            f"x_{part} has {len(x)} points, y_{part} has {len(y)}.",
-            "Each point needs its own target.",
-            "Check how the arrays were cut.",
-        )
-
-
-def _check_same(kind: str, train_field: str, train: Tensor, test_field: str, test: Tensor) -> None:
-    if train.shape[1:] != test.shape[1:]:
-        raise InputError(
-            f"One point of {train_field} has shape {tuple(train.shape[1:])}, one of {test_field} {tuple(test.shape[1:])}.",
-            f"One network must take both, so the {kind} must agree.",
-            "Reshape one of them.",
-        )
-
-
-def _described(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of {str(value.dtype).removeprefix('torch.')} with shape {tuple(value.shape)}"
-    return f"of type {type(value).__name__}"

@@ -10,9 +10,12 @@ from bayesrob import errors
 from bayesrob.data.cifar import cifar10, cifar100
 from bayesrob.data.dataset import Dataset
 from bayesrob.data.digits import digits
+from bayesrob.data.manifolds import moons, sphere
 from bayesrob.data.mnist import fashion_mnist, mnist
+from bayesrob.data.robust_features import robust_features, tradeoff_toy
 from bayesrob.data.simulated import simulated_classes, simulated_regression
 from bayesrob.data.toys import half_moons
+from bayesrob.data.two_points import two_points
 
 __all__ = ["LOADERS", "load", "names"]
 
@@ -25,8 +28,13 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "fashion_mnist": fashion_mnist,
     "half_moons": half_moons,
     "mnist": mnist,
+    "moons": moons,
+    "robust_features": robust_features,
     "simulated_classes": simulated_classes,
     "simulated_regression": simulated_regression,
+    "sphere": sphere,
+    "tradeoff_toy": tradeoff_toy,
+    "two_points": two_points,
 }
 
 

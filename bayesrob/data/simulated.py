@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 
@@ -11,9 +12,10 @@ from torch import Tensor
 from bayesrob import rng
 from bayesrob.data import subsets
 from bayesrob.data.dataset import Dataset
+from bayesrob.data.truth import Truth, phi
 from bayesrob.errors import InputError
 
-__all__ = ["TARGET", "simulated_classes", "simulated_regression", "simulated_target"]
+__all__ = ["TARGET", "GaussianClasses", "simulated_classes", "simulated_regression", "simulated_target"]
 
 TARGET = ((1.0, -2.0), 0.5)
 """Weights and bias of the linear target; the paper does not give its own."""
@@ -66,4 +68,21 @@ def simulated_classes(n_train: int = 1000, n_test: int = 1000, seed: int = 0, se
     for count in (n_train, n_test):
         y = (torch.arange(count) % 2)[torch.randperm(count, generator=generator)]
         parts += [torch.randn(count, 50, generator=generator) + float(separation) * y[:, None], y]
-    return Dataset("simulated_classes", *parts, bounds=None, num_classes=2)
+    truth = GaussianClasses(float(separation))
+    return Dataset("simulated_classes", *parts, bounds=None, num_classes=2, truth=truth)
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianClasses(Truth):
+    """The distribution of `simulated_classes`; its support is the whole space."""
+
+    separation: float
+
+    def conditional(self, x: Tensor) -> Tensor:
+        log_odds = self.separation * (x.double() - self.separation / 2).sum(1)
+        return torch.stack([(-log_odds).sigmoid(), log_odds.sigmoid()], dim=1)
+
+    def robust_accuracy(self, eps: float, norm: str) -> float | None:
+        """Known in l_inf and l_2: carrying both means towards each other is the worst that can be done."""
+        reach = {"l_inf": eps * math.sqrt(50), "l_2": eps}.get(norm)
+        return None if reach is None else phi(max(abs(self.separation) * math.sqrt(50) / 2 - reach, 0.0))

@@ -1,0 +1,235 @@
+"""Soft-margin support vector machines solved to a proven gap, under the worst perturbation of their inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import linalg, optimize
+
+from bayesrob.analysis.tradeoff import check_radius, check_world, expected_excess
+from bayesrob.errors import ConvergenceWarning, InputError
+
+__all__ = ["population_svm", "soft_margin_svm"]
+
+MAX_STEPS = 100
+"""Newton steps, of two solves each; problems here take 10 to 60."""
+
+
+def soft_margin_svm(x: Any, y: Any, eps: float = 0.0, tolerance: float = 1e-7) -> xr.Dataset:
+    """min over |w|_2 <= 1 of mean_i max(0, 1 - y_i w . x_i + eps |w|_1): the SVM of Tsipras et al. 2019, theorem on the SVM.
+
+    eps |w|_1 is what the worst perturbation of radius eps in l_inf costs, so that eps > 0 is adversarial training with the
+    inner maximum exact. The paper takes "lambda such that |w|_2 = 1" of the loss + lambda / 2 |w|_2^2; that lambda is the
+    constraint's multiplier, and returned. There is no bias.
+
+    Solved by Mehrotra's primal-dual interior-point method (Nocedal & Wright 2006, "Numerical optimization", 16.6, here with
+    the ball's second order) on u - v = w, u, v >= 0 (on w itself if eps = 0), slacks eliminated: a step costs n (2 d)^2.
+    Dual points bound the optimum, so `gap` is proven whatever the steps did. 10,000 points of 101 components take seconds.
+
+    Args:
+        x: `[point, component]`. y: classes 0 and 1, the paper's -1 and +1, `[point]`. eps: radius in l_inf.
+        tolerance: of `gap`.
+
+    Returns:
+        Dataset: `weights` `[component]`, `loss` (of these weights), `gap` (how far above the optimum that can be at most),
+        `multiplier` (lambda; near 0 where the constraint is slack).
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite, other classes, eps below 0, tolerance below 1e-10.
+
+    Warns:
+        ConvergenceWarning: `gap` is above the tolerance after `MAX_STEPS` steps.
+    """
+    x, sign = _points(x, y)
+    eps = check_radius(eps)
+    if not isinstance(tolerance, numbers.Real) or not 1e-10 <= tolerance < math.inf:
+        raise InputError(f"tolerance is {tolerance!r}.", "Below 1e-10 rounding decides.", "Give a number from there on.")
+    along = sign[:, None] * x
+    split = eps > 0
+    rows = np.concatenate([along - eps, -along - eps], axis=1) if split else along
+    n, dim = rows.shape
+
+    def weights(theta: np.ndarray) -> np.ndarray:
+        return theta[: dim // 2] - theta[dim // 2 :] if split else theta
+
+    def loss(w: np.ndarray) -> float:
+        return float(np.maximum(0, 1 - along @ w + eps * np.abs(w).sum()).mean())
+
+    state = _started(rows, split)
+    best = (math.inf, np.zeros(x.shape[1]), 0.0)
+    for step in range(1, MAX_STEPS + 1):  # noqa: B007
+        state = _stepped(state, rows, split)
+        w = weights(state.theta)
+        # Lagrange: sum(dual) - max over |theta| <= 1 (and >= 0) of (dual rows) . theta, for any dual in [0, 1/n].
+        dual = state.dual.clip(0, 1 / n)
+        pull = dual @ rows
+        multiplier = float(np.linalg.norm(np.maximum(pull, 0) if split else pull))
+        gap = loss(w) - (float(dual.sum()) - multiplier)
+        if gap < best[0]:
+            best = (gap, w, multiplier)
+        if gap <= tolerance:
+            break
+    gap, w, multiplier = best
+    if gap > tolerance:
+        warnings.warn(
+            f"The SVM is {gap:.2g} from its optimum at most, not {tolerance:.2g}: rescale x, or raise tolerance.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return xr.Dataset(
+        {"weights": ("component", w), "loss": loss(w), "gap": max(gap, 0.0), "multiplier": multiplier},
+        attrs={"eps": float(eps), "num_points": n, "tolerance": float(tolerance), "newton_steps": step},
+    )
+
+
+def population_svm(d: int, eta: float, p: float, eps: float = 0.0) -> xr.Dataset:
+    """min over |w|_2 <= 1 of E max(0, 1 - y w . x + eps |w|_1) on `data.robust_features`: what infinitely many points give.
+
+    Exchangeable features get equal weights (the loss is convex), and no weight is negative (the other sign only helps). So
+    w = (w_1, nu / sqrt(d), ...), and two numbers are found by nested one-dimensional minimisation of `hinge_loss`. At
+    eta <= eps the weak features only harm: nu = 0. Then w_1 = 1 if eps < 2p - 1, above which w = 0.
+
+    Args:
+        d: number of weak features. eta, p: of the data. eps: radius in l_inf that the loss is under.
+
+    Returns:
+        Dataset: `weights` `[component]`, `loss`.
+
+    Raises:
+        InputError: d below 1, eta, p or eps out of range.
+    """
+    (eta, p), eps = check_world(eta, p), check_radius(eps)
+    if isinstance(d, bool) or not isinstance(d, int) or d < 1:
+        raise InputError(f"d is {d!r}.", "It counts weak features.", "Give a whole number of at least 1.")
+    root = math.sqrt(d)
+
+    def loss(first: float, nu: float) -> float:
+        mean = 1 + eps * (first + root * nu) - eta * root * nu
+        right, wrong = expected_excess([mean - first, mean + first], nu)
+        return float(p * right + (1 - p) * wrong)
+
+    def best_nu(first: float) -> tuple[float, float]:
+        return _least(lambda nu: loss(first, nu), math.sqrt(max(1 - first**2, 0.0)))
+
+    first, value = _least(lambda w_1: best_nu(w_1)[1], 1.0)
+    weights = np.array([first, *[best_nu(first)[0] / root] * d])
+    return xr.Dataset({"weights": ("component", weights), "loss": value}, attrs={"eta": eta, "p": p, "eps": float(eps)})
+
+
+def _least(f: Callable[[float], float], hi: float) -> tuple[float, float]:
+    """Where a convex f is least on [0, hi], and its value; an end is returned exactly."""
+    inner = float(optimize.minimize_scalar(f, bounds=(0.0, hi), method="bounded", options={"xatol": 1e-10}).x)  # pyright: ignore
+    return min(((at, f(at)) for at in (0.0, hi, inner)), key=lambda pair: pair[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """Weights and slacks with the duals of: margin + slack >= 1, slack >= 0, theta >= 0, 1 >= |theta|^2."""
+
+    theta: np.ndarray
+    slack: np.ndarray
+    dual: np.ndarray
+    slack_dual: np.ndarray
+    sign_dual: np.ndarray
+    ball_dual: float
+
+    def moved(self, move: _State, size: float) -> _State:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(move), strict=True)
+        return _State(*(here + size * along for here, along in pairs))
+
+    def products(self, rows: np.ndarray, split: bool) -> list[tuple[Any, Any]]:
+        """What must stay positive, with its dual, whose product falls to 0."""
+        found = [(self.slack + rows @ self.theta - 1, self.dual), (self.slack, self.slack_dual)]
+        found.append((np.array([(1 - self.theta @ self.theta) / 2]), np.array([self.ball_dual])))
+        return [*found, (self.theta, self.sign_dual)] if split else found
+
+
+def _started(rows: np.ndarray, split: bool) -> _State:
+    """Inside all constraints, with products alike; that of the ball is larger, so that first steps do not leave it."""
+    n, dim = rows.shape
+    theta = np.full(dim, 0.5 / math.sqrt(dim)) if split else np.zeros(dim)
+    slack = np.maximum(1 - rows @ theta, 0) + 1
+    product = 0.5 / n
+    above = slack + rows @ theta - 1
+    sign_dual = product / theta if split else np.zeros(dim)
+    return _State(theta, slack, product / above, product / slack, sign_dual, 1.0)
+
+
+def _stepped(state: _State, rows: np.ndarray, split: bool) -> _State:
+    """Mehrotra's step: one towards products of 0 says how far to aim, and what a Newton step leaves out to second order."""
+    products = state.products(rows, split)
+    count = sum(room.size for room, _ in products)
+    mean = sum(float(room @ dual) for room, dual in products) / count
+    solve = _newton(state, rows, split)
+    aim = solve(*[np.zeros(room.size) for room, _ in products[:3]], *[np.zeros(state.theta.size)] * 2)
+    length = _length(state, aim, rows, split)
+    reached = state.moved(aim, length).products(rows, split)
+    target = mean * (sum(float(room @ dual) for room, dual in reached) / count / mean) ** 3
+    bend, shift = float(aim.theta @ aim.theta) / 2, float(state.theta @ aim.theta)
+    second = length**2  # a step that had to be cut says little about what lies beyond
+    move = solve(
+        target - second * (aim.slack + rows @ aim.theta) * aim.dual,
+        target - second * aim.slack * aim.slack_dual,
+        target + second * ((shift + bend) * aim.ball_dual + bend * state.ball_dual),
+        target - second * aim.theta * aim.sign_dual,
+        second * aim.ball_dual * aim.theta,
+    )
+    return state.moved(move, 0.99 * _length(state, move, rows, split))
+
+
+def _newton(state: _State, rows: np.ndarray, split: bool) -> Callable[..., _State]:
+    """Solves for the step after which every product is, to first order, what it is asked to be."""
+    products = state.products(rows, split)
+    above, slack, room, theta = products[0][0], state.slack, float(products[2][0][0]), state.theta
+    p, q = state.dual / above, state.slack_dual / slack
+    matrix = (rows * (p * q / (p + q))[:, None]).T @ rows + np.multiply.outer(theta, theta) * (state.ball_dual / room)
+    matrix[np.diag_indices_from(matrix)] += state.ball_dual + (state.sign_dual / theta if split else 0)
+    inverse = linalg.cho_factor(matrix)
+
+    def solve(for_above: Any, for_slack: Any, for_room: Any, for_sign: Any, turn: Any) -> _State:
+        c = for_above / above + for_slack / slack - 1 / len(rows)
+        right = (for_above / above - p * c / (p + q)) @ rows - theta * (float(np.sum(for_room)) / room) - turn
+        if split:
+            right = right + for_sign / theta
+        step = linalg.cho_solve(inverse, right)
+        along = rows @ step
+        slack_step = (c - p * along) / (p + q)
+        return _State(
+            step,
+            slack_step,
+            for_above / above - p * (slack_step + along) - state.dual,
+            for_slack / slack - q * slack_step - state.slack_dual,
+            (for_sign - state.sign_dual * step) / theta - state.sign_dual if split else np.zeros_like(theta),
+            (float(np.sum(for_room)) + state.ball_dual * float(theta @ step)) / room - state.ball_dual,
+        )
+
+    return solve
+
+
+def _length(state: _State, move: _State, rows: np.ndarray, split: bool) -> float:
+    """The longest step up to 1, within a tenth, that keeps everything positive."""
+    size = 1.0
+    while size > 1e-10:
+        products = state.moved(move, size).products(rows, split)
+        if all((room > 0).all() and (dual > 0).all() for room, dual in products):
+            return size
+        size *= 0.9
+    return 0.0
+
+
+def _points(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y)
+    if x.ndim != 2 or 0 in x.shape or y.shape != x.shape[:1]:
+        raise InputError(f"Points {x.shape}, classes {y.shape}.", "Each point has one.", "Give [point, component], [point].")
+    if not np.isfinite(x).all():
+        raise InputError("Some points are not finite.", "They have no margin.", "Drop or fill them.")
+    if not np.isin(y, (0, 1)).all():
+        raise InputError("Classes other than 0 and 1.", "They are the two sides.", "Number them so; the paper's -1 is 0.")
+    return x, 2.0 * y.astype(np.float64) - 1
