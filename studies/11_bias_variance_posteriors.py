@@ -275,13 +275,15 @@ def judged_chains(
 
 
 def verdicts(name: str, drawn: Mapping[str, Mapping[str, Mapping[str, xr.Dataset]]]) -> list[str]:
-    """Is a method's variance below the single network's, and below that of its own draws taken singly?"""
+    """Is a method's variance below the single network's, that of its own draws taken singly, that of its prior's maximum?"""
     texts = []
     for over, methods in drawn.items():
         for method, split in methods.items():
             if method == "SGD":
                 continue
             others = {"SGD's": methods["SGD"]["PGD"]} | ({"one draw's": split[SINGLE]} if SINGLE in split else {})
+            if method in ("SVI", "HMC"):  # the same prior, nothing averaged
+                others["MAP's"] = methods["MAP"]["PGD"]
             for whose, other in others.items():
                 texts.append(f"{name}, {over}, PGD: variance of {method} beside {whose}: {beside(split['PGD'], other)}.")
     return texts

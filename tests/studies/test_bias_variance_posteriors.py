@@ -55,6 +55,7 @@ def test_chains_are_judged_and_verdicts_written(module, folder):
     notes = manifest(folder)["notes"]
     assert sum("in function space" in note for note in notes) == len(module.OVER)
     assert sum("beside SGD's" in note for note in notes) == len(module.OVER) * (len(task.methods()) - 1)
+    assert sum("beside MAP's" in note for note in notes) == len(module.OVER) * 2
     assert sum("beside one draw's" in note for note in notes) == len(module.OVER) * (len(task.methods()) - 2)
 
 
@@ -102,7 +103,12 @@ def test_lower_only_where_intervals_part(module):
     base = curve(0.4, 0.6)
     for other, word in ((curve(0.1, 0.3), "lower"), (curve(0.5, 0.9), "not told apart"), (curve(0.7, 0.9), "higher")):
         assert f", {word} (" in module.beside(other, base)
-    methods = {"SGD": {"PGD": base}, "HMC": {"PGD": curve(0.1, 0.3), module.SINGLE: curve(0.2, 0.3)}}
-    first, second = module.verdicts("moons", {"seeds": methods})
+    methods = {
+        "SGD": {"PGD": base},
+        "MAP": {"PGD": curve(0.1, 0.2)},
+        "HMC": {"PGD": curve(0.1, 0.3), module.SINGLE: curve(0.2, 0.3)},
+    }
+    _, first, second, third = module.verdicts("moons", {"seeds": methods})
     assert first.endswith("beside SGD's: eps 0.1: 0.2 and 0.5, lower (loss 1 and 1).")
     assert second.endswith("beside one draw's: eps 0.1: 0.2 and 0.25, not told apart (loss 1 and 1).")
+    assert third.endswith("beside MAP's: eps 0.1: 0.2 and 0.15, not told apart (loss 1 and 1).")
