@@ -65,7 +65,7 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0) -> N
     Parameters
     ----------
     scale
-        smoke: seconds; small: 1,000 training points and five models, two minutes on one core; paper: its five seeds on
+        smoke: seconds; small: 1,000 training points and five models, a minute on one core; paper: its five seeds on
         10,000 points.
     out
         Folder for results and report; default results/bias_variance_simulated-SCALE.

@@ -49,6 +49,9 @@ from bayesrob.report import render
 POSTERIORS = Path("results") / "posteriors"
 """Where the studies keep what they have trained, unless told otherwise."""
 
+SINGLE = "PGD, one draw"
+"""Each model is the first draw of its posterior: what averaging over the others is compared with."""
+
 OVER = ("seeds", "splits")
 """What the models of a set differ by."""
 
@@ -83,6 +86,7 @@ class Task:
         sgd = SGD(epochs=self.given)
         return {
             "SGD": (False, sgd),
+            "MAP": (True, sgd),
             "ensemble": (False, Ensemble(size=5, base=sgd)),
             "MC dropout": (False, MCDropout(epochs=self.given, num_draws=self.draws)),
             "SDR": (False, SDR(variance="learnable", epochs=self.epochs, num_draws=self.draws)),
@@ -96,7 +100,7 @@ class Task:
         dataset = self.dataset(seed)
         net = br.nets.mlp(dataset.x_train[0].numel(), self.hidden, dataset.out_features, activation="relu", seed=seed)
         model = br.models.BayesianNetwork(net, prior_scale="fan_in") if prior else net
-        many = Replicates(method, self.models, "disjoint_splits", None if name == "SGD" else "in_turn")
+        many = Replicates(method, self.models, "disjoint_splits", None if name in ("SGD", "MAP") else "in_turn")
         if over == "seeds":
             dataset, many = many.part(dataset, seed, 0), dataclasses.replace(many, over="seeds")
         return many.fit(model, dataset, seed=seed, folder=folder)
@@ -111,8 +115,8 @@ def tasks(scale: Scale) -> dict[str, Task]:
         hmc = HMC(num_samples=10, warmup=20, num_steps=5, num_chains=2)
         return {"half moons": Task("half_moons", 40, (8,), (0.1, 0.3), 0.1, 30, 20, 3, 30, hmc, 3, 100)}
     if scale == "small":
-        hmc = HMC(num_samples=50, warmup=200, num_steps=30)
-        mnist = HMC(num_samples=25, warmup=100, num_steps=30)
+        hmc = HMC(num_samples=500, warmup=250, num_steps=30)
+        mnist = HMC(num_samples=50, warmup=100, num_steps=30)
         return {
             "half moons": Task("half_moons", 200, (32, 32), (0.05, 0.1, 0.2, 0.3), 0.1, 300, 100, 20, 500, hmc),
             "MNIST": Task("mnist", 1000, (32,), (0.02, 0.05, 0.1, 0.2), 0.05, 200, 50, 10, 100, mnist),
@@ -146,7 +150,7 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
     results = Results(out, "bias_variance_posteriors", (__doc__ or "").splitlines()[0], settings)
     tables: dict[str, list[dict[str, str]]] = {name: [] for name in CAPTIONS}
     for name, task in tasks(scale).items():
-        drawn: dict[str, dict[str, xr.Dataset]] = {over: {} for over in OVER}
+        drawn: dict[str, dict[str, dict[str, xr.Dataset]]] = {over: {} for over in OVER}
         notes: list[str] = []
         for over in OVER:
             for method in task.methods():
@@ -166,7 +170,7 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
                     xr.DataTree.from_dict({file_name(look): found for look, found in split.items()}),
                     f"{name}/{method}, {over}: bias, variance, loss, spread of the draws",
                 )
-                drawn[over][method] = split["PGD"]
+                drawn[over][method] = split
                 of = {"data": name, "models differ by": over, "method": method}
                 for look, found in split.items():
                     tables["models"] += rows({**of, "attack": look}, found, SHOWN)
@@ -175,7 +179,8 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
                 for key, lines in tables.items():  # anew after each: an interrupted run leaves what it had
                     if lines:
                         results.table(key, pd.DataFrame(lines), CAPTIONS[key])
-            results.figure(f"{file_name(name)}_{over}", plots.bias_variance(drawn[over]), f"{name}, {over}: {FIGURE}")
+            under_pgd = {method: split["PGD"] for method, split in drawn[over].items()}
+            results.figure(f"{file_name(name)}_{over}", plots.bias_variance(under_pgd), f"{name}, {over}: {FIGURE}")
         for note in [*notes, *verdicts(name, drawn)]:
             results.note(note)
             print(note, flush=True)
@@ -188,9 +193,10 @@ SHOWN = ("mean_bias", "mean_variance", "mean_loss", "accuracy", "loss_spread", "
 CAPTIONS = {
     "models": (
         "Cross-entropy of five posterior predictives, each the average of its draws and attacked by itself ('on the set': "
-        "one perturbation for all): bias, variance across models, loss, accuracy, with 95% bootstrap intervals over models "
-        "and points (of five models: too short). 'Loss spread': standard deviation over models of the mean loss. 'Draw "
-        "variance': the variance within a posterior, across its draws, mean over models."
+        "one perturbation for all; 'one draw': the first of each posterior alone): bias, variance across models, loss, "
+        "accuracy, with 95% bootstrap intervals over models and points (of five models: too short). 'Loss spread': standard "
+        "deviation over models of the mean loss. 'Draw variance': the variance within a posterior, across its draws, mean "
+        "over models."
     ),
     "worst": f"The first model at one radius: accuracies with 95% Wilson intervals, verdicts. {VERDICTS}",
     "chains": CHAINS,
@@ -220,9 +226,13 @@ def looks(task: Task) -> dict[str, tuple[Callable[[float], Attack], bool]]:
 def under_attack(models: Sequence[Predictive], dataset: br.Dataset, task: Task, seed: int) -> dict[str, xr.Dataset]:
     """Curves by attack, with the draws' own variance, at what each model's attack made."""
     _, x, y = chosen_points(dataset, task.points, seed)
+    sizes = (0.0, *task.eps)
     found = {}
+    if models[0].num_draws > 1:  # the same posteriors without their averages
+        single = attacked([model[:1] for model in models], looks(task)["PGD"][0], sizes, x, y, own=True, seed=seed)
+        found[SINGLE] = curves(single, y.numpy(), seed).assign(draw_variance=("eps", np.full(len(sizes), np.nan)))
     for look, (attack, own) in looks(task).items():
-        at = attacked(models, attack, (0.0, *task.eps), x, y, own=own, seed=seed)
+        at = attacked(models, attack, sizes, x, y, own=own, seed=seed)
         within = spread(models, at, x, y) if own else np.full(at.sizes["eps"], np.nan)
         found[look] = curves(at, y.numpy(), seed).assign(draw_variance=("eps", within))
     return found
@@ -264,26 +274,33 @@ def judged_chains(
     return [chain_row(f"{title}, {i + 1}", tree) for i, tree in enumerate(trees)], note
 
 
-def verdicts(name: str, drawn: Mapping[str, Mapping[str, xr.Dataset]]) -> list[str]:
-    """Is a method's variance below the single network's? Sure where the intervals do not overlap."""
+def verdicts(name: str, drawn: Mapping[str, Mapping[str, Mapping[str, xr.Dataset]]]) -> list[str]:
+    """Is a method's variance below the single network's, that of its own draws taken singly, that of its prior's maximum?"""
     texts = []
     for over, methods in drawn.items():
-        base = methods["SGD"]
         for method, split in methods.items():
             if method == "SGD":
                 continue
-            parts = []
-            for eps in split["eps"].values.tolist():
-                one, other = split.sel(eps=eps), base.sel(eps=eps)
-                low, high = one["mean_variance_interval"].values
-                least, most = other["mean_variance_interval"].values
-                verdict = "lower" if high < least else "higher" if low > most else "not told apart"
-                parts.append(
-                    f"eps {eps:g}: {cell(one['mean_variance'])} to {cell(other['mean_variance'])}, {verdict}, at a loss of "
-                    f"{cell(one['mean_loss'])} to {cell(other['mean_loss'])}"
-                )
-            texts.append(f"{name}, {over}, PGD: variance of {method} to that of SGD: {'; '.join(parts)}.")
+            others = {"SGD's": methods["SGD"]["PGD"]} | ({"one draw's": split[SINGLE]} if SINGLE in split else {})
+            if method in ("SVI", "HMC"):  # the same prior, nothing averaged
+                others["MAP's"] = methods["MAP"]["PGD"]
+            for whose, other in others.items():
+                texts.append(f"{name}, {over}, PGD: variance of {method} beside {whose}: {beside(split['PGD'], other)}.")
     return texts
+
+
+def beside(one: xr.Dataset, other: xr.Dataset) -> str:
+    """At every eps; sure where the intervals do not overlap."""
+    parts = []
+    for eps in one["eps"].values.tolist():
+        here, there = one.sel(eps=eps), other.sel(eps=eps)
+        (low, high), (least, most) = (at["mean_variance_interval"].values for at in (here, there))
+        verdict = "lower" if high < least else "higher" if low > most else "not told apart"
+        parts.append(
+            f"eps {eps:g}: {cell(here['mean_variance'])} and {cell(there['mean_variance'])}, {verdict} (loss "
+            f"{cell(here['mean_loss'])} and {cell(there['mean_loss'])})"
+        )
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -54,14 +54,14 @@ def first_order(
     values = attacked(models, _fgsm, grid, x, y, own=False, seed=seed)["predictions"]
     given: Any = {"predictions": values} if loss == "mse" else {"log_predictions": values}
     measured = bias_variance(**given, targets=y.numpy(), loss=loss, num_resamples=0)
-    line, kept = {}, xr.Dataset()
+    line, kept = {}, xr.Dataset(coords={"eps": grid})
     for name in ("bias", "variance"):
-        said, is_so = terms[name].transpose("eps", "point"), measured[name].transpose("eps", "point")
-        mean, change = is_so.mean("point"), np.abs(is_so - is_so[0]).mean("point")
-        line[name] = beyond(np.abs(said.mean("point") - mean).values, np.abs(mean).values)
+        said, is_so = (values[name].transpose("eps", "point").values for values in (terms, measured))
+        mean, means = is_so.mean(1), said.mean(1)
+        line[name] = beyond(np.abs(means - mean), np.abs(mean))
         # What is so at eps 0 both know.
-        line[f"change of {name}"] = beyond(np.abs(said - is_so).mean("point").values, change.values)
-        kept = kept.assign({f"predicted_{name}": said.mean("point"), f"measured_{name}": mean})
+        line[f"change of {name}"] = beyond(np.abs(said - is_so).mean(1), np.abs(is_so - is_so[0]).mean(1))
+        kept = kept.assign({f"predicted_{name}": ("eps", means), f"measured_{name}": ("eps", mean)})
     return line, kept
 
 

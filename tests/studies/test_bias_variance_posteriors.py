@@ -33,16 +33,19 @@ def test_report_shows_everything(folder):
 def test_terms_add_up_and_every_method_has_its_rows(module, folder):
     task = module.tasks("smoke")["half moons"]
     rows = table(folder, "models")
-    looks = list(module.looks(task))
-    assert len(rows) == len(module.OVER) * len(task.methods()) * len(looks) * (len(task.eps) + 1)
+    networks = ("SGD", "MAP")
+    looks = {name: [*module.looks(task), *([] if name in networks else [module.SINGLE])] for name in task.methods()}
+    assert len(rows) == len(module.OVER) * sum(map(len, looks.values())) * (len(task.eps) + 1)
     for over in module.OVER:
         for method in task.methods():
-            for look in looks:
+            for look in looks[method]:
                 node = tree(folder, module.file_name(f"half moons-{method}-{over}"))[module.file_name(look)]
                 found = node.to_dataset()
                 np.testing.assert_allclose(found["mean_bias"] + found["mean_variance"], found["mean_loss"])
                 assert (found["mean_variance"] >= 0).all()
-                assert (found["draw_variance"].isnull() == (method == "SGD" or look == "FGSM on the set")).all()
+                assert (
+                    found["draw_variance"].isnull() == (method in networks or look in ("FGSM on the set", module.SINGLE))
+                ).all()
     assert table(folder, "worst")["method"].tolist() == list(task.methods())
 
 
@@ -51,7 +54,9 @@ def test_chains_are_judged_and_verdicts_written(module, folder):
     assert len(table(folder, "chains")) == len(module.OVER) * task.models
     notes = manifest(folder)["notes"]
     assert sum("in function space" in note for note in notes) == len(module.OVER)
-    assert sum("variance of" in note for note in notes) == len(module.OVER) * (len(task.methods()) - 1)
+    assert sum("beside SGD's" in note for note in notes) == len(module.OVER) * (len(task.methods()) - 1)
+    assert sum("beside MAP's" in note for note in notes) == len(module.OVER) * 2
+    assert sum("beside one draw's" in note for note in notes) == len(module.OVER) * (len(task.methods()) - 2)
 
 
 def test_models_of_either_reading_see_as_many_points(module, monkeypatch, tmp_path):
@@ -95,6 +100,15 @@ def test_lower_only_where_intervals_part(module):
             coords={"eps": [0.1]},
         )
 
-    methods = {"SGD": curve(0.4, 0.6), "a": curve(0.1, 0.3), "b": curve(0.5, 0.9), "c": curve(0.7, 0.9)}
-    notes = module.verdicts("moons", {"seeds": methods})
-    assert [word in note for note, word in zip(notes, ("lower", "not told apart", "higher"), strict=True)] == [True] * 3
+    base = curve(0.4, 0.6)
+    for other, word in ((curve(0.1, 0.3), "lower"), (curve(0.5, 0.9), "not told apart"), (curve(0.7, 0.9), "higher")):
+        assert f", {word} (" in module.beside(other, base)
+    methods = {
+        "SGD": {"PGD": base},
+        "MAP": {"PGD": curve(0.1, 0.2)},
+        "HMC": {"PGD": curve(0.1, 0.3), module.SINGLE: curve(0.2, 0.3)},
+    }
+    _, first, second, third = module.verdicts("moons", {"seeds": methods})
+    assert first.endswith("beside SGD's: eps 0.1: 0.2 and 0.5, lower (loss 1 and 1).")
+    assert second.endswith("beside one draw's: eps 0.1: 0.2 and 0.25, not told apart (loss 1 and 1).")
+    assert third.endswith("beside MAP's: eps 0.1: 0.2 and 0.15, not told apart (loss 1 and 1).")
