@@ -18,7 +18,18 @@ import carbone_2020
 import cyclopts
 import pandas as pd
 import xarray as xr
-from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, file_name, show, with_interval
+from study_tools import (
+    CHAINS,
+    VERDICTS,
+    Scale,
+    chain_figures,
+    chain_note,
+    chain_row,
+    file_name,
+    show,
+    verdict_row,
+    with_interval,
+)
 
 import bayesrob as br
 from bayesrob import plots
@@ -162,6 +173,7 @@ def main(
                 results.note(chain_note(f"{name}/{method_name}", tree))
                 chain_figures(results, f"{name}/{method_name}", tree, "_" + file_name(f"{name}/{method_name}"))
         tables["accuracy"] += accuracy_rows(name, trees)
+        tables["verdicts"] += verdict_rows(name, trees)
         tables["smallest"] += smallest_rows(name, trees)
         tables["cost"] += cost_rows(name, trees)
         for table, caption in CAPTIONS.items():  # written anew after every data set: an interrupted run leaves what it had
@@ -186,6 +198,7 @@ CAPTIONS = {
     "accuracy": "Accuracy under attacks of fixed radius, over all test points, also those wrong before, with 95% Wilson "
     "intervals; the last row of each threat model counts a point only if none of them broke it, nor any other attack inside "
     "the ball. Targeted attacks count like the others: the true class must be left.",
+    "verdicts": VERDICTS,
     "smallest": "Median of the smallest perturbation that an attack found, over the points that were right before, in its "
     "own norm, with an interval of order statistics (at least 95%); inf where it failed at half of them. Beside it the "
     "accuracy that it left.",
@@ -291,6 +304,13 @@ def accuracy_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str,
         rows += [row(threat, name, sees(first, name), "adversarial_accuracy", {"attack": name}) for name in attacks]
         rows.append(row(threat, "all, point by point", "", "worst_case_accuracy", {"threat": threat}))
     return rows
+
+
+def verdict_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str, str]]:
+    """A line an attack, a ball's worst case, and the posterior itself."""
+    said = {name: verdict_row(tree) for name, tree in trees.items()}
+    figures = next(iter(said.values()))
+    return [{"data": data, "figure": figure, **{name: row[figure] for name, row in said.items()}} for figure in figures]
 
 
 def smallest_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str, str]]:

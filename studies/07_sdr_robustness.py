@@ -114,7 +114,8 @@ TABLE = (
 CORRECT = (
     "The correct protocol: attacks on the mean over fresh draws, scored on the mean over others, nothing dropped; means "
     "over networks with 95% Student intervals. For attacks that go as far as they must, the median distance (infinite where "
-    "they fail on half) and what they left."
+    "they fail on half) and what they left. 'verdict' is what the evaluations' cheap checks say of the worst case (br.audit "
+    "makes all)."
 )
 CURVES = "Accuracy against eps by the smallest perturbations found, first network of each (dotted: each attack alone)."
 THREATS = "Accuracy under PGD, first network of each."
@@ -214,6 +215,7 @@ def correct_table(new: Mapping[str, list[xr.DataTree]]) -> list[dict[str, str]]:
                 row[f"{attack}, median distance"] = cell(distances)
                 row[f"{attack}, left"] = left
         row["PGD, worst case"] = cell([worst_case(tree) for tree in trees])
+        row["verdict"] = "; ".join(dict.fromkeys(str(score["worst_case_verdict"].values.item()) for score in scores))
         rows.append(row)
     return rows
 

@@ -20,6 +20,7 @@ from bayesrob.attacks import PGD, Attack, Random, Transfer
 from bayesrob.auditing import CHECKS, Finding, Level
 from bayesrob.auditing.bench import Bench
 from bayesrob.auditing.kept import Kept
+from bayesrob.auditing.levels import REFERENCE
 from bayesrob.auditing.registry import thresholds_for
 from bayesrob.errors import SuspiciousOutputs
 from bayesrob.inference import HMC, SVI
@@ -248,6 +249,16 @@ def test_an_attack_that_does_nothing_is_beaten_by_half_of_the_points(name):
     finding = found(name, linear(), Moved())
     assert finding.value == 0.5
     assert not finding.passed
+
+
+def test_beside_a_transfer_one_step_is_tried_on_every_reference_objective(monkeypatch):
+    """It climbs nothing of this predictive that a step could be compared with."""
+    asked = []
+    run = Bench.run
+    monkeypatch.setattr(Bench, "run", lambda bench, name, attack: asked.append(name) or run(bench, name, attack))
+    finding = found("single_step", linear(), Transfer(surrogate=linear(), attack=Random(eps=1e-6)))
+    assert finding.value == 0.5
+    assert [name for name in asked if name.startswith("single step")] == [f"single step {name}" for name in REFERENCE]
 
 
 def test_doubled_steps_reach_what_the_attack_did_not():

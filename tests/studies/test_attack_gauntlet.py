@@ -246,3 +246,17 @@ def test_transfer_that_beats_the_attack_itself_is_a_flag(module):
     assert "itself it keeps 0.100, by what was found on C 0.200: more is left" in first
     assert "itself it keeps 0.600, by what was found on A 0.500: a flag of masked gradients" in second
     assert third.endswith("as much as on itself.")
+
+
+def test_verdicts_are_those_of_the_trees(folder, trees):
+    rows = table(folder, "verdicts")
+    for data, of in trees.items():
+        said = rows[rows["data"] == data].set_index("figure")
+        for method, result in of.items():
+            scores = result["robustness"].to_dataset()
+            assert said.loc["posterior", method] == str(scores["posterior_verdict"].item())
+            for attack in scores["attack"].values.tolist():
+                assert said.loc[attack, method] == str(scores["verdict"].sel(attack=attack).item())
+            for threat in scores["threat"].values.tolist():
+                worst = scores["worst_case_verdict"].sel(threat=threat).item()
+                assert said.loc[f"worst case, {threat}", method] == str(worst)

@@ -150,5 +150,7 @@ def test_correct_table_has_distances_and_worst_cases(folders):
     trees = [tree(folder, f"vanilla-{seed}") for seed in (0, 1)]
     worst = np.mean([module.worst_case(one) for one in trees])
     assert rows["PGD, worst case"].iloc[0].startswith(f"{worst:.3f}")
+    said = {str(one["robustness"]["worst_case_verdict"].values.item()) for one in trees}
+    assert set(rows["verdict"].iloc[0].split("; ")) == {part for text in said for part in text.split("; ")}
     assert all(isinstance(one, xr.DataTree) for one in trees)
     assert {"FGSM, median distance", "DeepFool logits, left", "LocalSearch, median distance"} <= set(rows.columns)

@@ -8,7 +8,7 @@ from bayesrob import rng
 from bayesrob.analysis import checks
 from bayesrob.attacks import FGSM
 from bayesrob.auditing.bench import Bench, Found
-from bayesrob.auditing.levels import harder
+from bayesrob.auditing.levels import REFERENCE, harder
 from bayesrob.auditing.registry import Finding, not_applicable, shared
 from bayesrob.evaluation.looks import fixed_steps, objectives_of
 
@@ -23,7 +23,7 @@ def objectives(bench: Bench, threshold: float) -> Finding:
 
 @shared
 def single_step(bench: Bench, threshold: float) -> Finding:
-    names = objectives_of(bench.attack) or ["margin_per_draw"]
+    names = objectives_of(bench.attack) or REFERENCE  # a transfer climbs nothing of this predictive
     runs = {n: bench.run(f"single step {n}", FGSM(eps=bench.eps, norm=bench.norm, objective=n)) for n in names}  # pyright: ignore[reportArgumentType]
     others = {f"One step on {name}": found.accuracy for name, found in runs.items()}
     return checks.single_step(bench.audited.accuracy, others, threshold)
