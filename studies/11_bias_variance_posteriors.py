@@ -17,9 +17,8 @@ from typing import Any
 import cyclopts
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
-from model_sets import attacked, cell, curves, rows
+from model_sets import attacked, cell, curves, rows, spread
 from study_tools import (
     CHAINS,
     VERDICTS,
@@ -34,11 +33,9 @@ from study_tools import (
     verdict_row,
     worst_case_row,
 )
-from torch import Tensor
 
 import bayesrob as br
 from bayesrob import plots
-from bayesrob.analysis import bias_variance
 from bayesrob.attacks import FGSM, PGD, Attack
 from bayesrob.evaluation import Results
 from bayesrob.evaluation.points import chosen_points
@@ -235,22 +232,6 @@ def under_attack(models: Sequence[Predictive], dataset: br.Dataset, task: Task, 
         at = attacked(models, attack, sizes, x, y, own=own, seed=seed)
         within = spread(models, at, x, y) if own else np.full(at.sizes["eps"], np.nan)
         found[look] = curves(at, y.numpy(), seed).assign(draw_variance=("eps", within))
-    return found
-
-
-def spread(models: Sequence[Predictive], at: xr.Dataset, x: Tensor, y: Tensor) -> np.ndarray:
-    """Variance across the draws of one model at its own attacked points, mean over models; one draw has none."""
-    if models[0].num_draws < 2:
-        return np.full(at.sizes["eps"], np.nan)
-    found = np.zeros(at.sizes["eps"])
-    for i, inputs in enumerate(at["perturbed"].transpose("eps", "model", ...).values):
-        for model, perturbed in zip(models, torch.from_numpy(inputs), strict=True):
-            with torch.no_grad():
-                draws = model.logits(perturbed.view_as(x)).double().log_softmax(-1)
-            split = bias_variance(
-                log_predictions=draws.numpy(), targets=y.numpy(), loss="cross_entropy", axis="draw", num_resamples=0
-            )
-            found[i] += float(split["mean_variance"]) / len(models)
     return found
 
 

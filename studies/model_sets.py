@@ -14,7 +14,7 @@ from bayesrob.analysis import bias_variance
 from bayesrob.attacks import Attack
 from bayesrob.predictive import Predictive, from_modules
 
-__all__ = ["attacked", "cell", "curves", "outputs", "rows"]
+__all__ = ["attacked", "cell", "curves", "outputs", "rows", "spread"]
 
 
 def outputs(model: Predictive, x: Tensor) -> np.ndarray:
@@ -104,6 +104,22 @@ def curves(found: xr.Dataset, y: np.ndarray, seed: int = 0, **settings: Any) -> 
         accuracy_spread=right.mean("point").std("model", ddof=1),
         loss_spread=(-values.sel({"class": xr.DataArray(y, dims="point")})).mean("point").std("model", ddof=1),
     )
+
+
+def spread(models: Sequence[Predictive], at: xr.Dataset, x: Tensor, y: Tensor) -> np.ndarray:
+    """Variance across the draws of one model at its own attacked points, mean over models; one draw has none."""
+    if models[0].num_draws < 2:
+        return np.full(at.sizes["eps"], np.nan)
+    found = np.zeros(at.sizes["eps"])
+    for i, inputs in enumerate(at["perturbed"].transpose("eps", "model", ...).values):
+        for model, perturbed in zip(models, torch.from_numpy(inputs), strict=True):
+            with torch.no_grad():
+                draws = model.logits(perturbed.view_as(x)).double().log_softmax(-1)
+            split = bias_variance(
+                log_predictions=draws.numpy(), targets=y.numpy(), loss="cross_entropy", axis="draw", num_resamples=0
+            )
+            found[i] += float(split["mean_variance"]) / len(models)
+    return found
 
 
 def cell(value: Any, interval: Any = None) -> str:
