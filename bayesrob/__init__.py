@@ -23,7 +23,7 @@ _ROOMS = (
     "numerics",
     "plots",
 )
-_ROOMS += ("predictive", "report", "rng", "types", "weights")
+_ROOMS += ("predictive", "report", "rng", "sweeps", "types", "weights")
 _NAMES = {
     "Dataset": "bayesrob.data",
     "audit": "bayesrob.auditing",
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         predictive,
         report,
         rng,
+        sweeps,
         types,
         weights,
     )

@@ -1,8 +1,9 @@
-"""Command line: list attacks and studies, run a study, render its report, audit a posterior."""
+"""Command line: list attacks and studies, run a study or a sweep, render its report, audit a posterior."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -154,6 +155,56 @@ def audit(
     partial.replace(folder / "audit.nc")
     print(br.auditing.summary(tree))
     print(br.report.render_audit(tree, folder / "audit.html"))
+
+
+@app.command
+def sweep(
+    grid: Path,
+    *,
+    out: Path | None = None,
+    workers: int | None = None,
+    dask: str | None = None,
+    retry: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Train and score every setting of a grid; started again it goes on where it was.
+
+    Parameters
+    ----------
+    grid
+        A TOML file of tables [[grid]], see the how-to on sweeps.
+    out
+        Folder of the results; default results/NAME of the file.
+    workers
+        Processes on this machine; default one a core.
+    dask
+        Address of a dask scheduler instead, e.g. tcp://host:8786; "local": as many processes of dask's here.
+    retry
+        Try the cells again that failed.
+    dry_run
+        Say what would be trained and how long it may take, and stop.
+    """
+    from bayesrob import sweeps
+
+    grids, folder = sweeps.Grid.from_toml(grid), Path("results") / grid.stem if out is None else out
+    first, *others = grids
+    whole = sweeps.plan(first.cells(*others))
+    print(whole.describe())
+    if dry_run:
+        print(f"About {sweeps.estimate(whole):.0f} s of one core.")
+        return
+    with contextlib.ExitStack() as stack:
+        executor = None
+        if dask is not None:
+            from distributed import Client
+
+            local: Any = {"processes": True, "threads_per_worker": 1, "n_workers": workers, "dashboard_address": ":0"}
+            client = stack.enter_context(Client(**local) if dask == "local" else Client(dask))
+            executor = client.get_executor()
+        found = sweeps.run(grids, folder, workers=workers, executor=executor, retry=retry)
+    print(found)
+    for key, text in found.errors.items():
+        print(f"{key}: {text.strip().splitlines()[-1]}")
 
 
 def main() -> None:

@@ -127,3 +127,24 @@ def test_an_installed_wheel_runs_the_studies_too(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").exists()
+
+
+GRID = """
+[[grid]]
+fixed.data = {name = "digits", n_train = 50, n_test = 20}
+fixed.inference = {method = "SGD", decay = false}
+fixed.evaluation = {num_points = 10, attacks = {FGSM = {eps = 0.1}}}
+axes."net.width" = [4]
+axes."inference.epochs" = [1, 2]
+"""
+
+
+def test_a_sweep_is_described_run_and_gone_on_with(tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(GRID)
+    arguments = ["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    cli.app([*arguments, "--dry-run"], result_action="return_value")
+    assert not (tmp_path / "out").exists()
+    assert "2 cells from 1 training runs" in capsys.readouterr().out
+    for _ in range(2):
+        cli.app(arguments, result_action="return_value")
+        assert "2 done, 0 failed, 0 damaged, 0 missing" in capsys.readouterr().out

@@ -20,9 +20,10 @@ import torch
 
 from bayesrob.errors import InputError
 
-__all__ = ["do_apart", "packed"]
+__all__ = ["ALONE", "begin", "do_apart", "packed"]
 
 ALONE = {"BAYESROB_PROGRESS": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Environment of the processes."""
 
 
 def packed(work: Callable[[int, Path], object]) -> bytes:
@@ -52,7 +53,7 @@ def do_apart(work: bytes, places: Mapping[int, Path], workers: int, advance: Cal
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "work"  # read once by each process
         path.write_bytes(work)
-        with ProcessPoolExecutor(min(workers, len(places)), initializer=_begin, initargs=(os.getpid(),), env=ALONE) as pool:
+        with ProcessPoolExecutor(min(workers, len(places)), initializer=begin, initargs=(os.getpid(),), env=ALONE) as pool:
             try:
                 asked = {number: pool.submit(_do, path, number, place) for number, place in places.items()}
                 for _ in as_completed(asked.values()):
@@ -63,7 +64,8 @@ def do_apart(work: bytes, places: Mapping[int, Path], workers: int, advance: Cal
     return {number: str(error) for number, future in asked.items() if (error := future.exception())}
 
 
-def _begin(caller: int) -> None:
+def begin(caller: int) -> None:
+    """What a process of loky's does first: it ends with the `caller`, leaves Ctrl-C to it, and has one thread of torch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the caller too, who then ends this process
     if os.name == "posix":
         threading.Thread(target=_end_with, args=(caller,), daemon=True).start()

@@ -1,0 +1,297 @@
+"""Sweeps that are interrupted, killed, damaged, run twice or elsewhere end with the same results."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bayesrob as br
+from bayesrob import sweeps
+from bayesrob.errors import BayesrobError, InputError
+from bayesrob.evaluation.points import chosen_points
+from bayesrob.sweeps import Grid, files
+from tests.sweeps.helpers import ALL, FIXED, SMALL, assert_same
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "reference"
+    threads = torch.get_num_threads()
+    found = sweeps.run(ALL, folder, workers=1)
+    assert found == {"done": 20, "failed": 0, "damaged": 0, "missing": 0}
+    assert torch.get_num_threads() == threads
+    return folder
+
+
+@pytest.fixture
+def folder(reference, tmp_path) -> Path:
+    """A copy, to be damaged."""
+    return Path(shutil.copytree(reference, tmp_path / "sweep"))
+
+
+def cell_of(grid: Grid, number: int = 0):
+    return grid.cells()[number]
+
+
+def test_a_cell_scores_what_its_posterior_does(reference):
+    """Trained and attacked by hand."""
+    cell = cell_of(SMALL, 5)
+    dataset = br.data.load("digits", n_train=200, n_test=60, seed=0)
+    net = br.nets.mlp(64, (8, 8), 10, activation="tanh", seed=0)
+    post = br.inference.SGD(epochs=5, decay=False, batch_size=64).fit(net, dataset, seed=0)
+    _, x, y = chosen_points(dataset, 30, 0)
+    found = files.found(reference, cell)
+    with torch.no_grad():
+        assert float(found["accuracy"]) == float((post(x).argmax(1) == y).double().mean())
+        attacked = br.attacks.FGSM(eps=0.1)(post, x, y)
+        before, after = (post(z).double().softmax(1) for z in (x, attacked))
+    assert float(found["adversarial_accuracy"].sel(attack="FGSM")) == float((after.argmax(1) == y).double().mean())
+    apart = (before - after).abs().amax(1).mean()
+    assert float(found["softmax_robustness"].sel(attack="FGSM")) == pytest.approx(1 - float(apart), abs=1e-6)
+    twice = (before.softmax(1) - after.softmax(1)).abs().amax(1).mean()
+    assert float(found["resoftmaxed_robustness"].sel(attack="FGSM")) == pytest.approx(1 - float(twice), abs=1e-6)
+
+
+def test_chains_say_whether_they_moved(reference):
+    tree = sweeps.collect(reference)
+    chains, sgd = tree["HMC"].to_dataset(), tree["SGD"].to_dataset()
+    assert chains["num_draws"].values.tolist() == [2.0 * n for n in chains["inference.num_samples"].values]
+    assert (chains["distinct_draws"] <= chains["num_draws"]).all()
+    assert ((chains["acceptance_rate"] > 0) & (chains["acceptance_rate"] <= 1)).all()
+    assert sgd["acceptance_rate"].isnull().all()
+    assert set(sgd["net.width"].values.tolist()) == {8, 12}
+
+
+def test_what_is_done_is_not_done_again(folder, monkeypatch):
+    monkeypatch.setattr(sweeps.engine.work, "do", None)
+    assert sweeps.run(ALL, folder, workers=1)["done"] == 20
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "empty", "gone"])
+def test_damaged_results_are_found_and_done_again(folder, reference, damage):
+    path, other = (files.path_of(folder, cell_of(SMALL, n)) for n in (1, 4))
+    if damage == "gone":
+        path.unlink()
+    else:
+        content = {"truncated": path.read_bytes()[:900], "foreign": other.read_bytes(), "empty": b""}[damage]
+        path.write_bytes(content)
+    found = sweeps.status(folder)
+    assert (found["done"], found["missing" if damage == "gone" else "damaged"]) == (19, 1)
+    before = {p: p.stat().st_mtime_ns for p in (folder / "cells").iterdir() if p != path}
+    sweeps.run(ALL, folder, workers=1)
+    assert_same(folder, reference)
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in before.items())
+
+
+def test_another_grid_is_refused_and_the_difference_shown(folder):
+    with pytest.raises(InputError, match=r"another sweep: 8 no longer there"):
+        sweeps.run(SMALL, folder, workers=1)
+    wider = Grid(SMALL.fixed, {"net.width": [99], "net.depth": [1], "inference.epochs": [2]})
+    with pytest.raises(InputError, match=r'another sweep: 1 new.*"width":99'):
+        sweeps.run([*ALL, wider], folder, workers=1)
+
+
+def test_a_bad_setting_is_refused_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps.engine.work, "do", None)
+    with pytest.raises(InputError, match="no setting 'epoch'"):
+        sweeps.run([SMALL, Grid({**FIXED, "inference": {"method": "SGD", "epoch": 1}}, {"net.width": [8]})], tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_folders_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        sweeps.run(SMALL, tmp_path / "file" / "sweep", workers=1)
+    full = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(InputError, match="room for 10 bytes"):
+        sweeps.run(SMALL, tmp_path / "full", workers=1)
+    with pytest.raises(InputError, match="no device 'gpu:7'"):
+        sweeps.run(SMALL, tmp_path / "full", workers=1, devices=["gpu:7"])
+    with pytest.raises(InputError, match="holds no sweep"):
+        sweeps.status(tmp_path / "full")
+    (tmp_path / "full" / "sweep.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        sweeps.collect(tmp_path / "full")
+
+
+def test_a_failed_cell_keeps_its_error_and_is_tried_again_on_request(tmp_path, monkeypatch):
+    """What the run had reached before it stays."""
+    score, grid = sweeps.work.score, Grid(SMALL.fixed, {"net.width": [8], "net.depth": [1], "inference.epochs": [2, 3]})
+
+    def fails(post, cell):
+        if cell.inference["epochs"] == 3:
+            raise ValueError("no luck")
+        return score(post, cell)
+
+    monkeypatch.setattr(sweeps.work, "score", fails)
+    found = sweeps.run(grid, tmp_path, workers=1)
+    assert (found["done"], found["failed"]) == (1, 1)
+    (text,) = found.errors.values()
+    assert "no luck" in text
+    monkeypatch.setattr(sweeps.work, "score", score)
+    assert sweeps.run(grid, tmp_path, workers=1)["failed"] == 1
+    assert sweeps.run(grid, tmp_path, workers=1, retry=True) == {"done": 2, "failed": 0, "damaged": 0, "missing": 0}
+
+
+def test_any_executor_will_do(tmp_path, reference):
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        sweeps.run(ALL, tmp_path, executor=executor)
+    assert_same(tmp_path, reference)
+
+
+def test_an_executor_that_breaks(tmp_path):
+    class Broken:
+        def submit(self, *_):
+            future = concurrent.futures.Future()
+            future.set_exception(concurrent.futures.BrokenExecutor("gone"))
+            return future
+
+    with pytest.raises(BayesrobError, match="broke at 4 of 4 runs"):
+        sweeps.run(SMALL, tmp_path, executor=Broken())  # pyright: ignore[reportArgumentType]
+    assert sweeps.status(tmp_path)["missing"] == 12
+
+
+SCRIPT = """
+import signal, sys
+from bayesrob import sweeps
+from tests.sweeps.helpers import ALL
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print(sweeps.run(ALL, sys.argv[1], workers=2))
+"""
+
+
+def started(folder: Path) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def children(process: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            if parent == process and "popen_loky" in (path.parent / "cmdline").read_text():
+                found.append(int(path.parent.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def wait_for(condition, seconds: float = 240.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert condition()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes where Linux lists them")
+@pytest.mark.parametrize("how", ["worker killed", "driver killed", "ctrl-c"])
+def test_deaths_in_mid_sweep_lose_at_most_what_was_in_flight(tmp_path, reference, how):
+    folder = tmp_path / "sweep"
+    script = started(folder)
+    try:
+        wait_for(lambda: len(list((folder / "cells").glob("*.nc"))) > 0 or script.poll() is not None)
+        workers = children(script.pid)
+        if how == "worker killed":
+            os.kill(workers[0], signal.SIGKILL)
+        elif how == "driver killed":
+            script.kill()
+        else:
+            os.killpg(script.pid, signal.SIGINT)
+        out, error = script.communicate(timeout=240)
+    finally:
+        script.kill()
+    if how == "worker killed":
+        assert "20 done, 0 failed, 0 damaged, 0 missing" in out, error
+    else:
+        assert ("KeyboardInterrupt" in error) == (how == "ctrl-c")
+        for worker in workers:
+            wait_for(lambda worker=worker: not Path(f"/proc/{worker}").exists(), 30)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "cells").glob("*.nc")}
+    sweeps.run(ALL, folder, workers=1)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # none twice
+    assert_same(folder, reference)
+
+
+def test_two_sweeps_on_one_folder_do_not_corrupt_it(tmp_path, reference):
+    folder = tmp_path / "sweep"
+    scripts = [started(folder), started(folder)]
+    for script in scripts:
+        out, error = script.communicate(timeout=240)
+        assert "0 failed, 0 damaged" in out, error
+    assert sweeps.status(folder)["done"] == 20
+    assert_same(folder, reference)
+    assert not list(folder.rglob(".*"))
+
+
+def test_a_process_that_dies_twice_is_given_up_and_the_others_go_on(tmp_path, monkeypatch):
+    """One run kills its process; those beside it are none the worse."""
+    bad = SMALL.cells()[0].key
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
+    monkeypatch.setattr(sweeps.engine.work, "do", Deadly(bad))
+    found = sweeps.run(SMALL, tmp_path, workers=2)
+    assert (found["done"], found["failed"]) == (9, 3)
+    assert all("died twice" in text for text in found.errors.values())
+
+
+class Deadly:
+    """In a process of its own: the run of the bad cell ends it."""
+
+    def __init__(self, bad: str):
+        self.bad = bad
+
+    def __call__(self, configs, ends, folder, *others):
+        from bayesrob.sweeps import Cell
+        from bayesrob.sweeps import work as real
+
+        keys = [Cell(**config).key for config in configs]
+        if self.bad in keys:
+            files.begin(Path(folder), keys[-1])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real.do(configs, ends, folder, *others)
+
+
+@pytest.mark.slow
+def test_dask_finishes_though_a_worker_is_killed(tmp_path, reference):
+    distributed = pytest.importorskip("distributed", reason="pip install bayesrob[distributed]")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        victims = [worker.pid for worker in cluster.workers.values()]
+        folder = tmp_path / "sweep"
+
+        def kill() -> None:
+            wait_for(lambda: len(list((folder / "cells").glob("*.nc"))) > 0)
+            os.kill(victims[0], signal.SIGKILL)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as beside:
+            killed = beside.submit(kill)
+            found = sweeps.run(ALL, folder, executor=client.get_executor())
+            killed.result()
+    assert found["done"] == 20
+    assert_same(folder, reference)
+
+
+def test_json_of_the_manifest_says_what_the_sweep_is(reference):
+    manifest = json.loads((reference / "sweep.json").read_text())
+    assert len(manifest["cells"]) == 20
+    assert manifest["numerics"] in ("plain", "onednn")
+    assert np.isfinite(sweeps.collect(reference)["SGD"]["loss"]).all()
