@@ -43,7 +43,8 @@ def do(
 
     Args:
         configs: of the cells, in the order in which they are reached; ends: see `plan.Run`.
-        folder: of the results. route: of float32 products on a CPU. device: of the networks. threads: of torch, here only; None: as they are.
+        folder: of the results. route: of float32 products on a CPU. device: of the networks.
+        threads: of torch, here only; None: as they are.
     """
     cells, place = [Cell(**config) for config in configs], Path(folder)
     left = [(cell, end) for cell, end in zip(cells, ends, strict=True) if files.found(place, cell) is None]
