@@ -14,6 +14,7 @@ from bayesrob.analysis.intervals import (
 )
 from bayesrob.analysis.manifold import manifold_statistics, split_gradients
 from bayesrob.analysis.perturbation_terms import perturbation_terms
+from bayesrob.analysis.rank_correlation import rank_correlation
 from bayesrob.analysis.robustness import robust_points, robustness, worst_case
 from bayesrob.analysis.svm import population_svm, soft_margin_svm
 from bayesrob.analysis.tradeoff import hinge_loss, linear_accuracy, tradeoff
@@ -38,6 +39,7 @@ __all__ = [
     "paired_interval",
     "perturbation_terms",
     "population_svm",
+    "rank_correlation",
     "robust_points",
     "robustness",
     "robustness_curve",

@@ -1,5 +1,6 @@
 """One plot per file: DataTrees in, a matplotlib figure out; no torch. `PLOTS` lists them by name."""
 
+from bayesrob.plots.accuracy_robustness import accuracy_robustness
 from bayesrob.plots.attack_accuracy import attack_accuracy
 from bayesrob.plots.bias_variance import bias_variance
 from bayesrob.plots.chains import chains
@@ -16,6 +17,7 @@ from bayesrob.plots.model_spread import model_spread
 from bayesrob.plots.protocols import protocols
 from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
+from bayesrob.plots.robustness_by import robustness_by
 from bayesrob.plots.robustness_curves import robustness_curves
 from bayesrob.plots.threats import threats
 from bayesrob.plots.transfer import transfer
@@ -23,6 +25,7 @@ from bayesrob.plots.transfer import transfer
 PLOTS = {
     plot.__name__: plot
     for plot in (
+        accuracy_robustness,
         attack_accuracy,
         bias_variance,
         chains,
@@ -39,6 +42,7 @@ PLOTS = {
         protocols,
         published,
         ranks,
+        robustness_by,
         robustness_curves,
         threats,
         transfer,
@@ -47,6 +51,7 @@ PLOTS = {
 
 __all__ = [
     "PLOTS",
+    "accuracy_robustness",
     "attack_accuracy",
     "bias_variance",
     "chains",
@@ -63,6 +68,7 @@ __all__ = [
     "protocols",
     "published",
     "ranks",
+    "robustness_by",
     "robustness_curves",
     "threats",
     "transfer",

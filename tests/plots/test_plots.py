@@ -593,11 +593,36 @@ def test_bias_variance_of_one_curve_and_of_none():
         plots.bias_variance(make_curves().isel(eps=0))
 
 
+def make_sweep() -> xr.DataTree:
+    cells = {"cell": ["a", "b", "c"], "net.width": ("cell", [8, 8, 16]), "attack": ["FGSM", "PGD"]}
+    score = np.array([[0.9, 0.8], [0.7, 0.6], [0.5, 0.4]])
+    found = xr.Dataset(
+        {"accuracy": ("cell", [0.1, 0.5, 0.9]), "softmax_robustness": (("cell", "attack"), score)}, coords=cells
+    )
+    return xr.DataTree.from_dict({"SGD": found, "HMC": found.isel(cell=[0, 2])})
+
+
+def test_accuracy_robustness_draws_a_dot_for_each_setting():
+    fgsm, pgd = plots.accuracy_robustness(make_sweep()).axes
+    assert fgsm.collections[0].get_offsets().tolist() == [[0.1, 0.9], [0.5, 0.7], [0.9, 0.5]]
+    assert pgd.collections[1].get_offsets().tolist() == [[0.1, 0.8], [0.9, 0.4]]
+
+
+def test_robustness_by_draws_a_box_for_each_value():
+    sgd, hmc = plots.robustness_by(make_sweep(), attack="PGD").axes
+    assert [text.get_text() for text in sgd.get_xticklabels()] == ["8", "16"]
+    medians = [line.get_ydata()[0] for line in sgd.lines if len(set(line.get_ydata())) == 1 and len(line.get_xdata()) == 2]
+    assert any(value == pytest.approx(0.7) for value in medians)
+    assert len(hmc.get_xticklabels()) == 2
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
     **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
     **dict.fromkeys(("gradient_components", "gradient_decay"), lambda: {"a": make_gradients(), "b": make_gradients()}),
+    "accuracy_robustness": make_sweep,
+    "robustness_by": make_sweep,
     "model_spread": lambda: {"plain": {"FGSM": make_spread(), "PGD": make_spread()}, "robust": {"FGSM": make_spread()}},
     "bias_variance": lambda: {"a": make_curves(), "b": make_curves(1.0)},
     "epochs": make_epochs,

@@ -1,0 +1,35 @@
+"""Accuracy against robustness of many settings, a dot each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import seaborn as sns
+import xarray as xr
+from matplotlib.figure import Figure
+
+__all__ = ["accuracy_robustness"]
+
+
+def accuracy_robustness(tree: xr.DataTree, score: str = "softmax_robustness") -> Figure:
+    """A column for each attack, a dot for each setting (Carbone et al. 2020, figure 4), one colour a method.
+
+    Args:
+        tree: what `sweeps.collect` gives: groups by method with `accuracy` `[cell]` and the score `[cell, attack]`.
+        score: what stands on the vertical axis.
+    """
+    groups: Mapping[str, xr.Dataset] = {name: node.to_dataset() for name, node in tree.children.items()}
+    attacks = list(dict.fromkeys(name for found in groups.values() for name in found["attack"].values.tolist()))
+    figure = Figure(figsize=(1 + 3.6 * len(attacks), 3.6), layout="constrained")
+    colours = dict(zip(groups, sns.color_palette("colorblind", len(groups)), strict=True))
+    for axes, attack in zip(figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0], attacks, strict=True):
+        for name, found in groups.items():
+            if attack in found["attack"].values:
+                axes.scatter(found["accuracy"], found[score].sel(attack=attack), s=6, alpha=0.5, linewidth=0,
+                             color=colours[name], label=name)  # fmt: skip
+        axes.set(title=attack, xlabel="accuracy")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(score.replace("_", " "))
+    figure.axes[0].legend(frameon=False, fontsize=8, markerscale=2)
+    sns.despine(figure)
+    return figure
