@@ -25,6 +25,7 @@ from study_tools import Scale, file_name
 
 from bayesrob import plots
 from bayesrob.attacks import BV, FGSM, PGD, Attack, Transfer
+from bayesrob.errors import check_name
 from bayesrob.evaluation import Results
 from bayesrob.predictive import Predictive
 from bayesrob.report import render
@@ -55,7 +56,14 @@ def attacks_on(training: str, surrogate: Predictive) -> dict[str, Callable[[floa
     return found
 
 
-def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
+def main(
+    *,
+    scale: Scale = "small",
+    out: Path | None = None,
+    seed: int = 0,
+    posteriors: Path = POSTERIORS,
+    networks: list[str] | None = None,
+) -> None:
     """Train (or load) the sets of networks, attack each at several sizes, compare with the paper's claims.
 
     Parameters
@@ -70,14 +78,19 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
         Fixes data, training, points and attacks.
     posteriors
         Where trained networks are kept (default results/posteriors).
+    networks
+        Names of the networks to look at, e.g. "MNIST CNN-32"; default all of the scale.
     """
+    chosen = {name: task for name, task in tasks(scale).items() if networks is None or name in networks}
+    for name in networks or []:
+        check_name("network", name, tasks(scale))
     out = Path("results") / f"bias_variance_images-{scale}" if out is None else out
     settings: dict[str, Any] = {"scale": scale, "seed": seed}
-    settings |= {name: described(task) for name, task in tasks(scale).items()}
+    settings |= {name: described(task) for name, task in chosen.items()}
     results = Results(out, "bias_variance_images", (__doc__ or "").splitlines()[0], settings)
     tables: dict[str, list[dict[str, str]]] = {name: [] for name in CAPTIONS}
     sets: dict[str, dict[str, dict[str, xr.Dataset]]] = {}
-    for name, task in tasks(scale).items():
+    for name, task in chosen.items():
         surrogate = task.surrogate(seed, posteriors)
         sets[name] = {}
         for training in [*task.methods(), *([ADV_BNN] if task.targets else [])]:
