@@ -1,0 +1,111 @@
+"""Sweeps: networks (cells) a minute, planned and in processes, beside the same cells one by one with plain torch and Pyro.
+
+python benchmarks/sweep.py [--runs 3] [--cells 24] [--smoke]
+
+A stratified sample of the small grids of `studies/18_architecture_sweep.py` on MNIST: whole runs (all their numbers of draws
+or epochs), evenly spaced when sorted by cost, until there are `--cells` cells of each method. "plain": DataLoader and Adam;
+Pyro's HMC kernel and MCMC; Pyro's AutoDiagonalNormal with TraceMeanField_ELBO; one network for each draw in the attacks;
+one thread each in two processes at once (half of the cells each), as the sweep has two. "one by one": this package, nothing
+shared. Wanted: 3.5 times plain for HMC, 8 for SGD, 6 for SVI; Dask with two workers within 15% of the processes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain_sweep import plain_cell
+from timing import Ways, alternate, header, options, table
+
+from bayesrob import cli, sweeps
+from bayesrob.inference.processes import ALONE
+from bayesrob.sweeps import Cell, Grid
+
+STUDY = Path(__file__).resolve().parents[1] / "studies" / "18_architecture_sweep.py"
+
+
+def sample(cells: list[Cell], count: int) -> list[Cell]:
+    """Cells of whole runs, evenly spaced among the runs sorted by cost."""
+    runs = sweeps.plan(cells).runs
+    number = max(1, -(-count // len(runs[0].cells)))
+    picked = [runs[round((i + 0.5) * len(runs) / number - 0.5)] for i in range(number)]
+    return [cell for run in picked for cell in run.cells]
+
+
+def fresh(cells: list[Cell], **settings: Any) -> Callable[[], object]:
+    """A sweep of these cells in an empty folder."""
+
+    def run() -> object:
+        folder = Path(tempfile.mkdtemp())
+        try:
+            found = sweeps.run(Cells(cells), folder, **settings)
+            assert found["done"] == len(cells), found
+        finally:
+            shutil.rmtree(folder)
+
+    return run
+
+
+class Cells(Grid):
+    """Given cells, instead of a product."""
+
+    def __init__(self, cells: list[Cell]):
+        super().__init__()
+        object.__setattr__(self, "given", cells)
+
+    def __iter__(self) -> Any:
+        return iter(self.given)  # type: ignore[attr-defined]
+
+
+def plainly(configs: list[dict[str, Any]]) -> int:
+    torch.set_num_threads(1)
+    for config in configs:
+        plain_cell(Cell(**config))
+    return len(configs)
+
+
+def main() -> None:
+    settings = options(__doc__, cells={"type": int, "default": 24, "metavar": "N"})
+    print(header())
+    study = cli.load_study(STUDY)
+    from loky import ProcessPoolExecutor
+
+    pool = ProcessPoolExecutor(2, env={**ALONE, "PYTHONPATH": ":".join(sys.path)})
+    dask: Any = None
+    if importlib.util.find_spec("distributed"):
+        from distributed import Client
+
+        dask = Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
+    scale, data = ("smoke", "digits") if settings.smoke else ("small", "mnist")
+    for method, grid in study.grids(scale, data, 0).items():
+        cells = sample(grid.cells(), 2 if settings.smoke else settings.cells)
+        halves = [[cell.config for cell in cells[i::2]] for i in range(2)]
+        whole = sweeps.plan(cells)
+
+        def plain(halves: Any = halves) -> object:
+            return [future.result() for future in [pool.submit(plainly, half) for half in halves]]
+
+        ways = Ways(peers=False)
+        ways.add("bayesrob", fresh(cells, workers=2))
+        ways.add("bayesrob, in this process", fresh(cells, workers=1))
+        ways.add("bayesrob, in this process, one by one", fresh(cells, workers=1, share=False))
+        if dask is not None:
+            ways.add("bayesrob, Dask, 2 workers", fresh(cells, executor=dask.get_executor()))
+        ways.add("plain, 2 processes, one by one", plain)
+        seconds = alternate(ways, settings.runs, warm_up=True)
+        column = {name: f"{60 * len(cells) / min(values):.0f}" for name, values in seconds.items()}
+        title = f"{method}: {len(cells)} cells of {len(whole.runs)} runs; sharing saves {whole.alone / whole.cost:.2f}x"
+        print(table(title, seconds, 1.0, "s", ways, {"cells a minute": column}), flush=True)
+    pool.shutdown()
+    if dask is not None:
+        dask.close()
+
+
+if __name__ == "__main__":
+    main()
