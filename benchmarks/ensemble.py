@@ -4,7 +4,8 @@ python benchmarks/ensemble.py [--runs 5] [--epochs 5] [--smoke]
 
 Ten networks of each size, plain Adam at 0.001, batches of 128. "plain torch": the training loop that everybody writes,
 `nn.Module`, autograd, `torch.optim.Adam` (its fused kernel too), one network after the other, same data and steps. Ours is a
-whole `fit`, checks and start-up included; above 2^15 weights it trains in turn by itself.
+whole `fit`, checks and start-up included; above 2^15 weights (several threads: 2^17) it trains
+in turn by itself.
 """
 
 from __future__ import annotations

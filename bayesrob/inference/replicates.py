@@ -55,7 +55,7 @@ class Replicates:
             floor(n / num_models) points; the remainder is dropped. So the first of two splits contains the first of three,
             and the first two of four. Yang et al.'s repetitions of the splitting are other seeds of `fit`.
         members: "in_turn", one after the other in this process; "batched", all at once, for SGD and stacks of linear layers
-            (`Ensemble.members`); "processes", side by side. None: batched where the networks have fewer than 2^15 weights;
+            (`Ensemble.members`); "processes", side by side. None: batched where the networks are small (`Ensemble.members`);
             else processes, where there are two cores, the network is on the CPU, `LONG` at work and can be pickled (torch's
             parametrizations cannot); else in turn, where torch's own threads share the cores. What takes long for other
             reasons (long chains of small networks) gains from `fit(..., workers=2)`. What a script or notebook defines is

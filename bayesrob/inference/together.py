@@ -22,6 +22,9 @@ __all__ = ["SMALL", "batches", "train_together"]
 SMALL = 2**15
 """Weights of a network from which on a member's own products take longer than their dispatch: see `Ensemble.members`."""
 
+SHARED = 4
+"""Times as many where torch has several threads, which share a batch of products better than a small one."""
+
 
 def batches(base: Inference, net: nn.Module, dataset: Dataset, members: str | None) -> bool:
     """Whether members are to be trained by `train_together`: asked for ("batched"), or (None) faster.
@@ -37,7 +40,8 @@ def batches(base: Inference, net: nn.Module, dataset: Dataset, members: str | No
         "Only their members are trained by batched products.",
         'Give members="in_turn", or None.',
     )
-    small = sum(parameter.numel() for parameter in net.parameters()) < SMALL
+    limit = SMALL * (SHARED if torch.get_num_threads() > 1 else 1)
+    small = sum(parameter.numel() for parameter in net.parameters()) < limit
     return can and (small if members is None else members == "batched")
 
 

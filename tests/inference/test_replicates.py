@@ -365,3 +365,12 @@ def test_networks_of_your_own_are_kept_under_a_key(moons, tmp_path):
     assert all(place.exists() for place in places)
     post = from_predictives(models)
     assert torch.equal(post.logits(moons.x_test)[1], models[1].logits(moons.x_test)[0])
+
+
+@pytest.mark.parametrize(("threads", "way"), [(1, "in_turn"), (2, "batched")])
+def test_threads_share_batches_of_networks_that_are_larger(moons, monkeypatch, threads, way):
+    """41,202 weights: more than 2^15, less than 2^17."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    net = nets.mlp(2, (200, 200), 2)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 41_202
+    assert way_of(SGD(), net, moons, monkeypatch, long=float("inf")) == way
