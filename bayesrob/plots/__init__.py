@@ -3,6 +3,7 @@
 from bayesrob.plots.attack_accuracy import attack_accuracy
 from bayesrob.plots.bias_variance import bias_variance
 from bayesrob.plots.chains import chains
+from bayesrob.plots.definitions import definitions
 from bayesrob.plots.effective_draws import effective_draws
 from bayesrob.plots.epochs import epochs
 from bayesrob.plots.examples import examples
@@ -18,6 +19,7 @@ from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
 from bayesrob.plots.robustness_curves import robustness_curves
 from bayesrob.plots.threats import threats
+from bayesrob.plots.tradeoff import tradeoff
 from bayesrob.plots.transfer import transfer
 
 PLOTS = {
@@ -26,6 +28,7 @@ PLOTS = {
         attack_accuracy,
         bias_variance,
         chains,
+        definitions,
         effective_draws,
         epochs,
         examples,
@@ -41,6 +44,7 @@ PLOTS = {
         ranks,
         robustness_curves,
         threats,
+        tradeoff,
         transfer,
     )
 }
@@ -50,6 +54,7 @@ __all__ = [
     "attack_accuracy",
     "bias_variance",
     "chains",
+    "definitions",
     "effective_draws",
     "epochs",
     "examples",
@@ -65,5 +70,6 @@ __all__ = [
     "ranks",
     "robustness_curves",
     "threats",
+    "tradeoff",
     "transfer",
 ]
