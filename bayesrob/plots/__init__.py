@@ -12,6 +12,7 @@ from bayesrob.plots.gradient_decay import gradient_decay
 from bayesrob.plots.gradient_grid import gradient_grid
 from bayesrob.plots.gradient_images import gradient_images
 from bayesrob.plots.gradient_norms import gradient_norms
+from bayesrob.plots.gradient_parts import gradient_parts
 from bayesrob.plots.losses import losses
 from bayesrob.plots.model_spread import model_spread
 from bayesrob.plots.protocols import protocols
@@ -37,6 +38,7 @@ PLOTS = {
         gradient_grid,
         gradient_images,
         gradient_norms,
+        gradient_parts,
         losses,
         model_spread,
         protocols,
@@ -63,6 +65,7 @@ __all__ = [
     "gradient_grid",
     "gradient_images",
     "gradient_norms",
+    "gradient_parts",
     "losses",
     "model_spread",
     "protocols",

@@ -661,6 +661,29 @@ def test_definitions_stand_side_by_side():
         assert [line.get_ydata()[0] for line in dotted] == ([0.85] if title == "toy, 0.9" else [])
 
 
+def make_parts(scale: float = 1.0, parts: tuple[str, ...] = ("tangent", "off")) -> xr.Dataset:
+    rng = np.random.default_rng(7)
+    each = [gradient_statistics(scale * (k + rng.normal(size=(20, 6, 3))), None, (1, 5, 20)) for k in range(len(parts))]
+    return xr.concat(each, xr.Variable("part", list(parts)))
+
+
+def test_gradient_parts_draws_means_by_part():
+    argument = {"HMC": make_parts(), "SVI": make_parts(0.1), "none off": make_parts(parts=("tangent",))}
+    figure = plots.gradient_parts(argument)
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list(argument)
+    for axes, found in zip(figure.axes, argument.values(), strict=True):
+        drawn = iter(axes.lines)
+        for part in found["part"].values.tolist():
+            at = found.sel(part=part, objective="expected_loss")
+            for variable, style in (("draw_norm", ":"), ("norm", "-"), ("standard_error", "--")):
+                line = next(drawn)
+                assert line.get_linestyle() == style
+                np.testing.assert_array_equal(line.get_xdata(), [1, 5, 20])
+                np.testing.assert_allclose(line.get_ydata(), at[variable].mean("point"))
+        assert list(drawn) == []
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["tangent", "off"]
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
@@ -672,6 +695,7 @@ ARGUMENTS = {
     "epochs": make_epochs,
     "gradient_grid": make_grid,
     "gradient_images": make_gradients,
+    "gradient_parts": lambda: {"a": make_parts(), "b": make_parts(0.1)},
     "protocols": make_protocols,
     "published": make_table,
     "tradeoff": lambda: {"a": make_tradeoff(), "b": make_tradeoff()},
