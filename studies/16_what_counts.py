@@ -39,8 +39,8 @@ class Size:
     """Points, steps of training (about), draws of each of four chains and of those attacked, random points, worlds."""
 
     n_train: int = 1000
-    n_test: int = 500
-    steps: int = 2000
+    n_test: int = 300
+    steps: int = 1000
     draws: int = 100
     attacked: int = 100
     warmup: int = 200
@@ -64,7 +64,7 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0) -> N
     Parameters
     ----------
     scale
-        smoke: seconds, three worlds; small: five worlds of 1,000 training and 500 test points, minutes on one core; paper:
+        smoke: seconds, three worlds; small: five worlds of 1,000 training and 300 test points, minutes on one core; paper:
         10,000 and 5,000.
     out
         Folder for results and report; default results/what_counts-SCALE.

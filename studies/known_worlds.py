@@ -41,8 +41,8 @@ WORLDS = {
     "two points": World("two_points", {"eps": 0.1}, "l_inf", (0.04, 0.1), 0.04, (32,)),
     "toy": World("tradeoff_toy", {"p": P, "eta": ETA}, "l_inf", (0.9, 2 * ETA), 0.9, (32,)),
     "weak features": World("robust_features", {"d": 100, "eta": 0.4, "p": 0.95}, "l_inf", (0.4, 0.8), 0.8, ()),
-    "spheres": World("sphere", {"d": 3}, "l_2", (0.1, 0.3), 0.1, (64, 64)),
-    "moons": World("moons", {}, "l_2", (0.2, 0.5), 0.2, (64, 64)),
+    "spheres": World("sphere", {"d": 3}, "l_2", (0.1, 0.3), 0.1, (32, 32)),
+    "moons": World("moons", {}, "l_2", (0.2, 0.5), 0.2, (32, 32)),
 }
 
 

@@ -67,7 +67,7 @@ def test_nobody_breaks_the_theorem_nor_passes_the_bayes_accuracy(module, folder,
         assert float(each["robust_accuracy_interval"][0]) <= data.robust_accuracy(world.eps)
         assert float(each["accuracy_interval"][0]) <= data.robust_accuracy(0.0)
     assert table(folder, "tradeoff")["breaks the theorem"].eq("no").all()
-    assert "no classifier of 17 breaks" in manifest(folder)["notes"][0]
+    assert "no classifier of 14 breaks" in manifest(folder)["notes"][0]
 
 
 def test_the_table_holds_the_trees_numbers(module, folder, found):

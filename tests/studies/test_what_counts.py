@@ -112,7 +112,7 @@ def test_rules_are_what_their_names_say(module):
             if rule == "nearest neighbour":
                 nearest = data.y_train[torch.cdist(off, data.x_train).argmin(1)]
                 assert torch.equal(post(off).argmax(1), nearest)
-                assert (guess == data.y_test).float().mean() > 0.9
+                assert (guess == data.y_test).float().mean() > 0.8
 
 
 def test_the_table_holds_the_trees_numbers(folder, found):
