@@ -20,9 +20,11 @@ def definitions(found: Mapping[str, xr.Dataset]) -> Figure:
             `bound`) and `accuracy` `[classifier]`, as `analysis.validity` gives them of each classifier; `best`, if there
             is one, is a line: what no classifier passes by the norm alone.
     """
-    figure = Figure(figsize=(0.6 + 2.3 * len(found), 3.9), layout="constrained")
-    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    for axes, (title, each) in zip(panels, found.items(), strict=True):
+    across = min(5, len(found))
+    down = -(-len(found) // across)
+    figure = Figure(figsize=(0.6 + 2.3 * across, 3.6 * down), layout="constrained")
+    panels = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes, (title, each) in zip(panels.flat, found.items(), strict=False):
         names = each["classifier"].values.tolist()
         where = np.arange(len(names))
         axes.plot(where, each["accuracy"].transpose("classifier"), "_", color="0.4", markersize=9, label="accuracy")
@@ -40,7 +42,10 @@ def definitions(found: Mapping[str, xr.Dataset]) -> Figure:
         axes.set_title(title, fontsize=8)
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="y", alpha=0.3)
-    panels[0].set_ylabel("robust accuracy")
-    panels[0].legend(frameon=False, fontsize=7)
+    for axes in panels.flat[len(found) :]:
+        axes.set_visible(False)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("robust accuracy")
+    panels[0, 0].legend(frameon=False, fontsize=7)
     sns.despine(figure)
     return figure
