@@ -122,7 +122,7 @@ AVERAGING = (
     "Means over test points. 'single': norm of the draws' own gradients of the part; 'averaged': norm of the average over "
     "all draws; 'error': its Monte Carlo standard error; 'left': averaged / single beyond that error (root mean squares); "
     "'cosine' between averages of independent batches of draws (chains), 95% jackknife interval: 0 is noise alone, 1 one "
-    "direction in all."
+    "direction in all. (A mirrored pair is not two independent draws: only 'averaged' and 'single' count there.)"
 )
 FIGURE = "Norm of the average over draws (solid), its Monte Carlo error (dashed) and single draws' (dotted), by part; means."
 
