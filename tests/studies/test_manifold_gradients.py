@@ -111,9 +111,9 @@ def test_averages_are_tabled_as_the_trees_hold_them(module, folder):
         "moons, 60 points": ["HMC", "SVI", "ensemble", "bagging"],
         "spheres, 60 points": ["HMC", "HMC, mirrored", "SVI", "ensemble", "bagging"],
     }
+    trees = {key: averaged(module, folder, *key) for key, _ in rows.groupby(["world", "posterior"])}
     for row in rows.to_dict("records"):
-        found = averaged(module, folder, row["world"], row["posterior"])
-        at = found.sel(part=row["part"], objective="expected_loss").isel(num_draws=-1)
+        at = trees[row["world"], row["posterior"]].sel(part=row["part"], objective="expected_loss").isel(num_draws=-1)
         assert row["averaged"] == f"{float(at['norm'].mean()):.3g}"
         assert 0 <= float(row["left"]) <= 1
     assert sum("averaged over" in note for note in manifest(folder)["notes"]) == 9
