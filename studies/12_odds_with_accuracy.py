@@ -55,7 +55,7 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size((World(9, 0.3, 0.9),), 150, 300, 40, 4, 20, (20,), 5, (100,), ("HMC", "SVI", "SVI, PGD")),
+    "smoke": Size((World(9, 0.3, 0.9),), 150, 150, 40, 4, 12, (20,), 5, (100,), ("HMC", "SVI", "SVI, PGD")),
     "small": Size(),
     "paper": Size(n_train=20_000, n_test=20_000, hidden=128, draws=1000, points=(20, 100, 500, 2000, 5000)),
 }
