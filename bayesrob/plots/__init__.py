@@ -4,6 +4,7 @@ from bayesrob.plots.accuracy_robustness import accuracy_robustness
 from bayesrob.plots.attack_accuracy import attack_accuracy
 from bayesrob.plots.bias_variance import bias_variance
 from bayesrob.plots.chains import chains
+from bayesrob.plots.definitions import definitions
 from bayesrob.plots.effective_draws import effective_draws
 from bayesrob.plots.epochs import epochs
 from bayesrob.plots.examples import examples
@@ -12,6 +13,7 @@ from bayesrob.plots.gradient_decay import gradient_decay
 from bayesrob.plots.gradient_grid import gradient_grid
 from bayesrob.plots.gradient_images import gradient_images
 from bayesrob.plots.gradient_norms import gradient_norms
+from bayesrob.plots.gradient_parts import gradient_parts
 from bayesrob.plots.losses import losses
 from bayesrob.plots.model_spread import model_spread
 from bayesrob.plots.protocols import protocols
@@ -20,6 +22,7 @@ from bayesrob.plots.ranks import ranks
 from bayesrob.plots.robustness_by import robustness_by
 from bayesrob.plots.robustness_curves import robustness_curves
 from bayesrob.plots.threats import threats
+from bayesrob.plots.tradeoff import tradeoff
 from bayesrob.plots.transfer import transfer
 
 PLOTS = {
@@ -29,6 +32,7 @@ PLOTS = {
         attack_accuracy,
         bias_variance,
         chains,
+        definitions,
         effective_draws,
         epochs,
         examples,
@@ -37,6 +41,7 @@ PLOTS = {
         gradient_grid,
         gradient_images,
         gradient_norms,
+        gradient_parts,
         losses,
         model_spread,
         protocols,
@@ -45,6 +50,7 @@ PLOTS = {
         robustness_by,
         robustness_curves,
         threats,
+        tradeoff,
         transfer,
     )
 }
@@ -55,6 +61,7 @@ __all__ = [
     "attack_accuracy",
     "bias_variance",
     "chains",
+    "definitions",
     "effective_draws",
     "epochs",
     "examples",
@@ -63,6 +70,7 @@ __all__ = [
     "gradient_grid",
     "gradient_images",
     "gradient_norms",
+    "gradient_parts",
     "losses",
     "model_spread",
     "protocols",
@@ -71,5 +79,6 @@ __all__ = [
     "robustness_by",
     "robustness_curves",
     "threats",
+    "tradeoff",
     "transfer",
 ]

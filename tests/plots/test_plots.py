@@ -616,6 +616,98 @@ def test_robustness_by_draws_a_box_for_each_value():
     assert len(hmc.get_xticklabels()) == 2
 
 
+def make_tradeoff(names: tuple[str, ...] = ("SVM", "HMC")) -> xr.DataTree:
+    rng = np.random.default_rng(5)
+    accuracy, robust = rng.uniform(0.5, 1, len(names)), rng.uniform(0, 0.9, len(names))
+    chosen = {
+        "accuracy": ("classifier", accuracy),
+        "robust_accuracy": ("classifier", robust),
+        "accuracy_interval": (("bound", "classifier"), np.stack([accuracy - 0.02, accuracy + 0.01])),
+        "robust_accuracy_interval": (("bound", "classifier"), np.stack([robust - 0.03, robust + 0.05])),
+    }
+    bound = xr.Dataset({"robust_accuracy": ("accuracy", [0.0, 0.9])}, coords={"accuracy": [1.0, 0.9]})
+    family = xr.Dataset({"accuracy": ("ratio", [0.99, 0.95]), "robust_accuracy": ("ratio", [0.01, 0.3])})
+    coords = {"classifier": list(names), "bound": ["lower", "upper"]}
+    return xr.DataTree.from_dict({"classifiers": xr.Dataset(chosen, coords), "bound": bound, "family": family})
+
+
+def test_tradeoff_puts_classifiers_beside_the_bound():
+    trees = {"d=100": make_tradeoff(), "d=9": make_tradeoff(("HMC", "SVI"))}
+    figure = plots.tradeoff(trees)
+    assert [axes.get_title() for axes in figure.axes] == list(trees)
+    colours = {}
+    for axes, tree in zip(figure.axes, trees.values(), strict=True):
+        solid, dashed = axes.lines[:2]
+        np.testing.assert_allclose(solid.get_xydata(), [[1.0, 0.0], [0.9, 0.9]])
+        np.testing.assert_allclose(dashed.get_xydata(), [[0.99, 0.01], [0.95, 0.3]])
+        found = tree["classifiers"].to_dataset().transpose("classifier", "bound")
+        for container, name in zip(axes.containers, found["classifier"].values.tolist(), strict=True):
+            at = found.sel(classifier=name)
+            point, across, up = container.lines[0], *(segments.get_segments()[0] for segments in container.lines[2])
+            np.testing.assert_allclose(point.get_xydata(), [[at["accuracy"], at["robust_accuracy"]]])
+            np.testing.assert_allclose(across[:, 0], at["accuracy_interval"])
+            np.testing.assert_allclose(up[:, 1], at["robust_accuracy_interval"])
+            assert colours.setdefault(name, point.get_color()) == point.get_color()  # one colour a name, in every panel
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["bound", "linear, exact", "SVM", "HMC", "SVI"]
+
+
+def make_definitions(shift: float = 0.0, best: bool = True) -> xr.Dataset:
+    rng = np.random.default_rng(6)
+    worst = rng.uniform(0.1, 0.8, size=(3, 2)) + shift
+    dims = ("classifier", "definition")
+    found = {
+        "accuracy": ("classifier", [0.99, 0.95, 0.9]),
+        "worst_case_accuracy": (dims, worst),
+        "worst_case_accuracy_interval": (("bound", *dims), np.stack([worst - 0.04, worst + 0.02])),
+    }
+    if best:
+        found["best"] = 0.85
+    coords = {"classifier": ["x_1", "SGD", "HMC"], "definition": ["norm", "label_invariant"], "bound": ["lower", "upper"]}
+    return xr.Dataset(found, coords)
+
+
+def test_definitions_stand_side_by_side():
+    argument = {"toy, 0.9": make_definitions()}
+    argument |= {f"toy, {eps}": make_definitions(eps / 100, best=False) for eps in range(6)}
+    figure = plots.definitions(argument)
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list(argument)
+    for axes, (title, found) in zip(figure.axes, argument.items(), strict=False):
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["x_1", "SGD", "HMC"]
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), found["accuracy"])
+        for container, kind in zip(axes.containers, ("norm", "label_invariant"), strict=True):
+            at = found.sel(definition=kind)
+            assert container.get_label() == kind.replace("_", "-")
+            np.testing.assert_allclose(container.lines[0].get_ydata(), at["worst_case_accuracy"])
+            bars = np.array([segment[:, 1] for segment in container.lines[2][0].get_segments()])
+            np.testing.assert_allclose(bars, at["worst_case_accuracy_interval"].transpose("classifier", "bound"))
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert [line.get_ydata()[0] for line in dotted] == ([0.85] if title == "toy, 0.9" else [])
+
+
+def make_parts(scale: float = 1.0, parts: tuple[str, ...] = ("tangent", "off")) -> xr.Dataset:
+    rng = np.random.default_rng(7)
+    each = [gradient_statistics(scale * (k + rng.normal(size=(20, 6, 3))), None, (1, 5, 20)) for k in range(len(parts))]
+    return xr.concat(each, xr.Variable("part", list(parts)))
+
+
+def test_gradient_parts_draws_means_by_part():
+    argument = {"HMC": make_parts(), "SVI": make_parts(0.1), "none off": make_parts(parts=("tangent",))}
+    figure = plots.gradient_parts(argument)
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list(argument)
+    for axes, found in zip(figure.axes, argument.values(), strict=True):
+        drawn = iter(axes.lines)
+        for part in found["part"].values.tolist():
+            at = found.sel(part=part, objective="expected_loss")
+            for variable, style in (("draw_norm", ":"), ("norm", "-"), ("standard_error", "--")):
+                line = next(drawn)
+                assert line.get_linestyle() == style
+                np.testing.assert_array_equal(line.get_xdata(), [1, 5, 20])
+                np.testing.assert_allclose(line.get_ydata(), at[variable].mean("point"))
+        assert list(drawn) == []
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["tangent", "off"]
+
+
 ARGUMENTS = {
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
@@ -625,11 +717,14 @@ ARGUMENTS = {
     "robustness_by": make_sweep,
     "model_spread": lambda: {"plain": {"FGSM": make_spread(), "PGD": make_spread()}, "robust": {"FGSM": make_spread()}},
     "bias_variance": lambda: {"a": make_curves(), "b": make_curves(1.0)},
+    "definitions": lambda: {"a": make_definitions(), "b": make_definitions(0.1)},
     "epochs": make_epochs,
     "gradient_grid": make_grid,
     "gradient_images": make_gradients,
+    "gradient_parts": lambda: {"a": make_parts(), "b": make_parts(0.1)},
     "protocols": make_protocols,
     "published": make_table,
+    "tradeoff": lambda: {"a": make_tradeoff(), "b": make_tradeoff()},
     "transfer": make_transfer,
 }
 """What each plot is given; a new plot adds its row."""

@@ -1,0 +1,81 @@
+"""Input gradients by part of the data manifold: along it, across it to the other class, and off the support."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+import bayesrob as br
+from bayesrob.analysis import manifold_statistics, mean_cosine
+from bayesrob.predictive import HeldDraws, Predictive
+
+__all__ = ["PARTS", "averages", "bases", "cosines", "gradients", "left", "mirrored", "rms"]
+
+PARTS = ("tangent", "across", "off")
+"""Along the manifold; normal, from class to class; normal, along components that are 0 at every point."""
+
+
+def bases(dataset: br.Dataset) -> dict[str, np.ndarray]:
+    """Orthonormal vectors of each part at the test points, `[point, vector, component]`; the first normal one is across."""
+    x = dataset.x_test.double()
+    normal, tangent = dataset.normal_basis(x).numpy(), dataset.tangent_basis(x).numpy()
+    found = {"tangent": tangent, "across": normal[:, :1], "off": normal[:, 1:]}
+    return {name: basis for name, basis in found.items() if basis.shape[1]}
+
+
+def gradients(post: Predictive, dataset: br.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Losses `[draw, point]` and their gradients `[draw, point, component]`, in float64."""
+    losses, found = copy.deepcopy(post).double().draw_gradients(dataset.x_test.double(), dataset.y_test)
+    return losses.numpy(), found.numpy()
+
+
+def mirrored(post: Predictive, extra: int) -> HeldDraws:
+    """Each draw followed by its mirror image: weights of the extra inputs negated, which no data point sees.
+
+    Prior and likelihood are the same, so the exact posterior holds both alike.
+    """
+    assert isinstance(post, HeldDraws)
+    first = next(iter(post.weights))  # the first layer's weights, [draw, unit, input]
+    sign = torch.ones(post.weights[first].shape[-1])
+    sign[-extra:] = -1
+    weights = {
+        name: torch.stack([values, values * sign if name == first else values], 1).flatten(0, 1)
+        for name, values in post.weights.items()
+    }
+    common: dict[str, Any] = {"input_shape": post.input_shape, "out_features": post.out_features}
+    return HeldDraws(post.net, weights, likelihood=post.likelihood, **common)
+
+
+def averages(post: Predictive, dataset: br.Dataset, prefixes: Sequence[int]) -> xr.Dataset:
+    """`analysis.manifold_statistics` of each part: of its "normal" is what lies in the basis that it is given."""
+    losses, g = gradients(post, dataset)
+    chains = post.num_chains if isinstance(post, HeldDraws) and post.sample_stats else None
+    counts = sorted({*(n for n in prefixes if n <= len(g)), len(g)})
+    axes = bases(dataset)
+    found = [
+        manifold_statistics(g, normal=basis, log_likelihood=-losses, num_draws=counts, num_chains=chains)
+        .sel(part="normal", drop=True)
+        .drop_vars("gradient")
+        for basis in axes.values()
+    ]
+    return xr.concat(found, xr.Variable("part", list(axes)))
+
+
+def cosines(found: xr.Dataset, part: str, objective: str = "expected_loss") -> tuple[float, float, float]:
+    return mean_cosine(found["cosine"].sel(part=part, objective=objective).isel(num_draws=-1))
+
+
+def left(found: xr.Dataset, part: str, objective: str = "expected_loss") -> float:
+    """Averaged over single, beyond the Monte Carlo error; root mean squares over points, whose errors then average."""
+    at = found.sel(part=part, objective=objective).isel(num_draws=-1)
+    excess = float((at["norm"] ** 2 - at["standard_error"] ** 2).mean())
+    return np.sqrt(max(excess, 0.0)) / rms(at["draw_norm"])
+
+
+def rms(values: xr.DataArray) -> float:
+    return float(np.sqrt((values**2).mean()))
