@@ -6,6 +6,7 @@ from bayesrob.plots.chains import chains
 from bayesrob.plots.effective_draws import effective_draws
 from bayesrob.plots.epochs import epochs
 from bayesrob.plots.examples import examples
+from bayesrob.plots.feature_weights import feature_weights
 from bayesrob.plots.gradient_components import gradient_components
 from bayesrob.plots.gradient_decay import gradient_decay
 from bayesrob.plots.gradient_grid import gradient_grid
@@ -29,6 +30,7 @@ PLOTS = {
         effective_draws,
         epochs,
         examples,
+        feature_weights,
         gradient_components,
         gradient_decay,
         gradient_grid,
@@ -53,6 +55,7 @@ __all__ = [
     "effective_draws",
     "epochs",
     "examples",
+    "feature_weights",
     "gradient_components",
     "gradient_decay",
     "gradient_grid",
