@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from scipy import stats
+from linear_weights import correlations, linear, uses, worst_margins
 from study_tools import CHAINS, Scale, chain_note, chain_row, file_name, share, show, with_interval
 
 import bayesrob as br
@@ -85,11 +85,13 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
     dataset = br.data.keep_classes(br.data.load(size.data, n_train=size.n_train, seed=seed), CLASSES)
     net = zero_net(dataset)
     fitted = {name: fit_once(method, net, dataset, posteriors, seed) for name, method in trainings(size).items()}
-    bags = {
-        name: np.stack([draw[0] for draw in linear(fit_once(Ensemble(size.bootstraps, True, method), net, dataset, posteriors, seed))])
-        for name, method in trainings(size).items()
-    }  # fmt: skip
-    print(f"logistic: {sum(post.info['seconds'] for post in fitted.values()):.0f} s of training, bootstraps apart", flush=True)
+    bags = {}
+    for name, method in trainings(size).items():
+        bag = fit_once(Ensemble(size.bootstraps, bootstrap=True, base=method), net, dataset, posteriors, seed)
+        bags[name] = np.stack([w for w, _ in linear(bag)])
+    print(
+        f"logistic: {sum(post.info['seconds'] for post in fitted.values()):.0f} s of training, bootstraps apart", flush=True
+    )
     hmc = HMC(num_samples=size.draws, warmup=size.draws + 50)
     model = br.models.BayesianNetwork(br.nets.mlp(dataset.x_train[0].numel(), (), 2, seed=seed), prior_scale=size.prior)
     fitted["HMC"] = fit_once(hmc, model, dataset, posteriors, seed)
@@ -131,12 +133,6 @@ def zero_net(dataset: br.Dataset) -> torch.nn.Sequential:
     return net
 
 
-def linear(post: Any) -> list[tuple[np.ndarray, float]]:
-    """Each draw's w_1 - w_0 and b_1 - b_0, in float64: its sign is the class."""
-    weight, bias = (values.double().numpy() for values in post.weights.values())
-    return [(w[1] - w[0], float(b[1] - b[0])) for w, b in zip(weight, bias, strict=True)]
-
-
 def svms(dataset: br.Dataset, size: Size) -> dict[str, tuple[np.ndarray, float]]:
     """hinge + eps |w|_1 in the unit ball, without a bias, and its optimum: the paper's adversarial loss."""
     x, y = dataset.x_train[: size.svm_points].flatten(1).numpy(), dataset.y_train[: size.svm_points].numpy()
@@ -168,35 +164,10 @@ def feature_tree(dataset: br.Dataset, classifiers: Mapping[str, tuple[np.ndarray
 FIGURE = "weights, blue for 5 and red for 7, and |weight| of each pixel that varies against its correlation with the label."
 WEIGHTS = (
     "Over the pixels that vary: Spearman's rank correlation of |weight| and |correlation with the label|, and the share of "
-    "|w| on the half whose correlation is weaker (0.5: no preference); beside it the share of |w| times the pixel's standard "
-    "deviation, what a pixel adds to the logit's spread. Intervals: 95% percentiles over bootstraps of the training points, "
-    "everything trained again; of HMC's draws over the draws. The SVMs are optima without an interval."
+    "|w| on the half whose correlation is weaker (0.5: no preference); beside it the share of |w| times the pixel's "
+    "standard deviation, what a pixel adds to the logit's spread. Intervals: 95% percentiles over bootstraps of the training "
+    "points, everything trained again; of HMC's draws over the draws. The SVMs are optima without an interval."
 )
-
-
-def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's, of every feature `[point, feature]` with the class; NaN for one that is constant."""
-    centred, label = x - x.mean(0), y - y.mean()
-    norm = np.linalg.norm(centred, axis=0) * np.linalg.norm(label)
-    return np.divide(label @ centred, norm, out=np.full(x.shape[1], np.nan), where=x.std(0) > 1e-12)
-
-
-def use(weights: np.ndarray, correlation: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
-    """How weights `[feature]` are spread over features of strong and weak correlation; constant ones are left out."""
-    varies = np.isfinite(correlation)
-    size, strength = np.abs(weights[varies]), np.abs(correlation[varies])
-    weak = strength < np.median(strength)
-    spread = size * deviation[varies]
-    return {
-        "rank correlation": float(stats.spearmanr(size, strength).statistic),
-        "share on the weak half": float(size[weak].sum() / size.sum()),
-        "share, weight x deviation": float(spread[weak].sum() / spread.sum()),
-    }
-
-
-def uses(weights: np.ndarray, features: xr.Dataset) -> pd.DataFrame:
-    """`use` of every row of `[model, feature]`."""
-    return pd.DataFrame([use(w, features["correlation"].values, features["deviation"].values) for w in weights])
 
 
 def percentiles(values: Any) -> np.ndarray:
@@ -249,21 +220,6 @@ ACCURACY = (
 )
 
 
-def worst_margins(
-    weights: np.ndarray, bias: float, x: np.ndarray, y: np.ndarray, eps: float, bounds: tuple[float, float] | None
-) -> np.ndarray:
-    """The least y (w . x' + b) over x' within eps of x in l_inf and in the bounds, `[point]`, y as -1 and 1: exact.
-
-    Every component goes as far against y w as it may, alone.
-    """
-    sign = 2.0 * y - 1
-    direction = -sign[:, None] * np.sign(weights)
-    moved = x + eps * direction
-    if bounds is not None:
-        moved = moved.clip(*bounds)
-    return sign * (moved @ weights + bias)
-
-
 def accuracy_table(dataset: br.Dataset, classifiers: Mapping[str, tuple[np.ndarray, float]], size: Size) -> list[Any]:
     x, y = dataset.x_test.flatten(1).double().numpy(), dataset.y_test.numpy()
     rows = []
@@ -277,8 +233,8 @@ def accuracy_table(dataset: br.Dataset, classifiers: Mapping[str, tuple[np.ndarr
 
 
 ATTACKS = (
-    "The same by attacks, all test points: accuracy with 95% Wilson intervals, and the exact one of linear models beside it. "
-    "HMC's averaged prediction is not linear: attacks say at most how robust it is."
+    "The same by attacks, all test points: accuracy with 95% Wilson intervals, and the exact one of linear models beside "
+    "it. HMC's averaged prediction is not linear: attacks say at most how robust it is."
 )
 
 

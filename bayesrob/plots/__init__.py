@@ -1,5 +1,6 @@
 """One plot per file: DataTrees in, a matplotlib figure out; no torch. `PLOTS` lists them by name."""
 
+from bayesrob.plots.accuracy_lines import accuracy_lines
 from bayesrob.plots.attack_accuracy import attack_accuracy
 from bayesrob.plots.bias_variance import bias_variance
 from bayesrob.plots.chains import chains
@@ -14,6 +15,7 @@ from bayesrob.plots.gradient_images import gradient_images
 from bayesrob.plots.gradient_norms import gradient_norms
 from bayesrob.plots.losses import losses
 from bayesrob.plots.model_spread import model_spread
+from bayesrob.plots.pictures import pictures
 from bayesrob.plots.protocols import protocols
 from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
@@ -24,6 +26,7 @@ from bayesrob.plots.transfer import transfer
 PLOTS = {
     plot.__name__: plot
     for plot in (
+        accuracy_lines,
         attack_accuracy,
         bias_variance,
         chains,
@@ -38,6 +41,7 @@ PLOTS = {
         gradient_norms,
         losses,
         model_spread,
+        pictures,
         protocols,
         published,
         ranks,
@@ -49,6 +53,7 @@ PLOTS = {
 
 __all__ = [
     "PLOTS",
+    "accuracy_lines",
     "attack_accuracy",
     "bias_variance",
     "chains",
@@ -63,6 +68,7 @@ __all__ = [
     "gradient_norms",
     "losses",
     "model_spread",
+    "pictures",
     "protocols",
     "published",
     "ranks",

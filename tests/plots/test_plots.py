@@ -593,7 +593,97 @@ def test_bias_variance_of_one_curve_and_of_none():
         plots.bias_variance(make_curves().isel(eps=0))
 
 
+def make_features() -> xr.DataTree:
+    rng = np.random.default_rng(4)
+    correlation = rng.uniform(-1, 1, 12)
+    correlation[3] = np.nan
+    features = xr.Dataset(
+        {"weights": (("model", "feature"), rng.normal(size=(2, 12))), "correlation": ("feature", correlation)},
+        coords={"model": ["plain", "robust"]},
+        attrs={"shape": [1, 4, 3]},
+    )
+    return xr.DataTree.from_dict({"features": features})
+
+
+def test_feature_weights_are_drawn_where_features_vary():
+    tree = make_features()
+    found = tree["features"].to_dataset()
+    panels = np.array(plots.feature_weights(tree).axes).reshape(2, 2)
+    varies = np.arange(12) != 3
+    for column, name in enumerate(("plain", "robust")):
+        weights = found["weights"].values[column]
+        weights = weights / np.abs(weights).max()
+        assert panels[0, column].get_title() == name
+        np.testing.assert_allclose(np.asarray(panels[0, column].images[0].get_array()), weights.reshape(4, 3))
+        drawn = panels[1, column].collections[0].get_offsets()
+        np.testing.assert_allclose(drawn, np.abs(np.stack([found["correlation"].values, weights], 1))[varies])
+        (line,) = panels[1, column].lines
+        assert line.get_xdata()[0] == np.median(np.abs(found["correlation"].values[varies]))
+
+
+def make_pictures(channels: int = 3) -> xr.DataTree:
+    rng = np.random.default_rng(5)
+    found = xr.Dataset(
+        {
+            "picture": (("row", "column", "channel", "height", "width"), rng.uniform(size=(2, 3, channels, 4, 5))),
+            "text": (("row", "column"), [["a", "b", ""], ["d", "", "f"]]),
+            "signed": ("column", [False, True, False]),
+        },
+        coords={"row": ["one", "two"], "column": ["image", "gradient", "attacked"]},
+    )
+    return xr.DataTree.from_dict({"pictures": found})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_those_of_the_tree(channels):
+    tree = make_pictures(channels)
+    values = tree["pictures"]["picture"].values
+    panels = np.array(plots.pictures(tree).axes).reshape(2, 3)
+    for i, j in np.ndindex(2, 3):
+        shown = np.asarray(panels[i, j].images[0].get_array())
+        expected = values[i, j].mean(0) if j == 1 else np.moveaxis(values[i, j], 0, -1).squeeze()
+        np.testing.assert_allclose(shown, expected)
+    assert [axes.get_title() for axes in panels[0]] == ["image\na", "gradient\nb", "attacked"]
+    assert [axes.get_title() for axes in panels[1]] == ["d", "", "f"]
+    assert [axes.get_ylabel() for axes in panels[:, 0]] == ["one", "two"]
+    low, high = panels[0, 1].images[0].get_clim()
+    assert -low == high == np.quantile(np.abs(values[0, 1].mean(0)), 0.995)
+
+
+def make_accuracy() -> xr.DataTree:
+    rng = np.random.default_rng(6)
+    values = rng.uniform(0.3, 0.7, size=(2, 2, 3))
+    found = xr.Dataset(
+        {
+            "accuracy": (("training", "eps", "n_train"), values),
+            "accuracy_interval": (("bound", "training", "eps", "n_train"), np.stack([values - 0.1, values + 0.2])),
+        },
+        coords={"training": ["plain", "robust"], "eps": [0.0, 0.1], "n_train": [10, 50, 200]},
+    )
+    return xr.DataTree.from_dict({"accuracy": found})
+
+
+@pytest.mark.parametrize(("against", "panels", "scale"), [("n_train", "eps", "log"), ("eps", "n_train", "linear")])
+def test_accuracy_lines_draw_values_and_intervals(against, panels, scale):
+    tree = make_accuracy()
+    found = tree["accuracy"].to_dataset()
+    figure = plots.accuracy_lines(tree, against, panels)
+    assert [axes.get_title() for axes in figure.axes] == [f"{panels} {value:g}" for value in found[panels].values]
+    for axes, value in zip(figure.axes, found[panels].values, strict=True):
+        assert axes.get_xscale() == scale
+        for container, name in zip(axes.containers, ("plain", "robust"), strict=True):
+            at = found.sel({panels: value, "training": name})
+            assert container.get_label() == name
+            np.testing.assert_array_equal(container.lines[0].get_xdata(), found[against])
+            np.testing.assert_allclose(container.lines[0].get_ydata(), at["accuracy"])
+            bars = np.array([segment[:, 1] for segment in container.lines[2][0].get_segments()])
+            np.testing.assert_allclose(bars, at["accuracy_interval"].transpose(against, "bound"))
+
+
 ARGUMENTS = {
+    "accuracy_lines": make_accuracy,
+    "feature_weights": make_features,
+    "pictures": make_pictures,
     **dict.fromkeys(("attack_accuracy", "gradient_norms", "losses"), lambda: {"a": make_tree(), "b": make_tree()}),
     **dict.fromkeys(("robustness_curves", "threats"), lambda: {"a": make_gauntlet(), "b": make_gauntlet(0.05)}),
     **dict.fromkeys(("chains", "effective_draws", "examples", "ranks"), make_tree),
