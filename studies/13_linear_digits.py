@@ -165,8 +165,8 @@ FIGURE = "weights, blue for 5 and red for 7, and |weight| of each pixel that var
 WEIGHTS = (
     "Over the pixels that vary: Spearman's rank correlation of |weight| and |correlation with the label|, and the share of "
     "|w| on the half whose correlation is weaker (0.5: no preference); beside it the share of |w| times the pixel's "
-    "standard deviation, what a pixel adds to the logit's spread. Intervals: 95% percentiles over bootstraps of the training "
-    "points, everything trained again; of HMC's draws over the draws. The SVMs are optima without an interval."
+    "standard deviation, what a pixel adds to the logit's spread. Intervals: 95% percentiles over bootstraps of the "
+    "training points, everything trained again; of HMC's draws over the draws. The SVMs are optima without an interval."
 )
 
 
