@@ -2,10 +2,11 @@
 
 Figures 6, 7 and 8 of the slides on "Robustness may be at odds with accuracy" (Tsipras et al. 2019): pictures without
 numbers, of plain and robust networks; here also Bayesian ones. Beside each picture a number by which its claim can fail.
-Gradients: their cosine with the image and with the difference of two class means, against that with another point's. Large-eps
-examples: does a classifier that was trained apart, plain or robust, or do the nearest training images, call them by the class
-that the network does? Interpolation: where on the straight way do the network and the judges change their minds, and is there
-any third class between? MNIST and a small part of CIFAR-10. Restricted ImageNet, the slides' third set, is left out: too large.
+Gradients: their cosine with the image and with the difference of two class means, against that with another point's. Large-
+eps examples: does a classifier that was trained apart, plain or robust, or do the nearest training images, call them by the
+class that the network does? Interpolation: where on the straight way do the network and the judges change their minds, and
+is there any third class between? MNIST and a small part of CIFAR-10. Restricted ImageNet, the slides' third set, is left
+out: too large.
 """
 
 from __future__ import annotations

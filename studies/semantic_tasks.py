@@ -30,7 +30,7 @@ REFERENCE = 10_000
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """Mean and standard deviation of each channel."""
 
-Make = Callable[[Any, int, str, int], nn.Module]
+Make = Callable[[Any, int, Any, int], nn.Module]
 """A network of an input's shape, the number of classes, the kind of normalisation layers and a seed."""
 
 
@@ -69,7 +69,7 @@ class Task:
     steps: int
     epochs: int
     batch_size: int
-    large: dict[str, float]
+    large: dict[Any, float]
     num_points: int
     judges: dict[str, Judge]
     alpha: float = 1.0
@@ -95,7 +95,7 @@ class Task:
         return {
             f"{norm} {eps:.3g}": PGD(
                 eps=eps, norm=norm, steps=40, step_size=2.5 * eps / 40 if norm == "l_inf" else None, num_draws=draws
-            )  # pyright: ignore[reportArgumentType]
+            )
             for norm, eps in self.large.items()
         }
 
@@ -186,7 +186,9 @@ def tasks(scale: Scale) -> dict[str, Task]:
     mnist = {"eps": 0.1, "steps": 40, "epochs": 50, "batch_size": 128, "num_points": 1000, "draws": 50}
     cifar = {**mnist, "eps": eps, "steps": 7, "epochs": 100, "alpha": 0.1}
     return {
-        "MNIST": Task("mnist", None, cnn(64), "5x5x32, 5x5x64, linear", large={"l_inf": 0.3, "l_2": 5.0}, judges=grey, **mnist),
+        "MNIST": Task(
+            "mnist", None, cnn(64), "5x5x32, 5x5x64, linear", large={"l_inf": 0.3, "l_2": 5.0}, judges=grey, **mnist
+        ),
         "CIFAR-10": Task(
             "cifar10", None, resnet(64), "ResNet-18", large=far, judges=colour,
             networks=("plain", "PGD", "Adv-BNN"), **cifar,
