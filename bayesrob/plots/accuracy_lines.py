@@ -18,7 +18,7 @@ def accuracy_lines(tree: xr.DataTree, against: str = "n_train", panels: str = "e
             also `bound`. against: the axis; logarithmic if its values span a factor of ten and none is zero. panels: the dim
             that has a panel for each value.
     """
-    found = tree["accuracy"].to_dataset()
+    found = tree["accuracy"].to_dataset()[["accuracy", "accuracy_interval"]]
     values, where = found[panels].values.tolist(), found[against].values
     figure = Figure(figsize=(2.5 * len(values) + 0.6, 3.0), layout="constrained")
     for axes, value in zip(figure.subplots(1, len(values), sharey=True, squeeze=False)[0], values, strict=True):
