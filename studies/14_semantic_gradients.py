@@ -225,8 +225,9 @@ def walked(
 
 
 def way_cells(found: xr.Dataset) -> dict[str, str]:
-    own = found["called"].sel(who="the network")
-    found = found.sel(point=(own.isel(t=0) == found["old"]) & (found["old"] != found["new"]))
+    start = found["called"].sel(who="the network").isel(t=0).values
+    kept = (start == found["old"].values) & (found["old"].values != found["new"].values)
+    found = found.isel(point=np.flatnonzero(kept))
     if not found.sizes["point"]:
         return {"points": "0"}
     new = found["called"] == found["new"]
