@@ -45,7 +45,7 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, post
     Parameters
     ----------
     scale
-        smoke: seconds, on digits; small: MLPs on MNIST and a narrow ResNet on 3,000 CIFAR-10 images, minutes on one core;
+        smoke: seconds, on digits; small: MLPs on MNIST and a narrow ResNet on 2,000 CIFAR-10 images, minutes on one core;
         paper: convolutional networks on all images, a day.
     out
         Folder for results and report; default results/semantic_gradients-SCALE.

@@ -45,7 +45,7 @@ class Size:
 
     data: str = "mnist"
     hidden: tuple[int, ...] = (128, 128)
-    counts: tuple[int, ...] = (200, 1000, 5000, 20_000)
+    counts: tuple[int, ...] = (200, 2000, 20_000)
     eps: tuple[float, ...] = (0.03, 0.1, 0.2)
     noise: float = 0.1
     radii: tuple[float, ...] = (0.03, 0.1, 0.2)
@@ -66,7 +66,7 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size("digits", (16,), (40, 400), (0.05, 0.2), 0.1, (0.05, 0.2), 2, 60, 2, 5, 40, 100),
+    "smoke": Size("digits", (16,), (40, 400), (0.05, 0.2), 0.1, (0.05, 0.2), 2, 150, 2, 5, 40, 100),
     "small": Size(),
     "paper": Size(
         "mnist", (512, 512), (200, 500, 1000, 5000, 20_000, 60_000), (0.01, 0.03, 0.1, 0.2, 0.3), replicates=5, steps=10_000,

@@ -161,13 +161,13 @@ def tasks(scale: Scale) -> dict[str, Task]:
             "plain CNN": Judge(cnn(32), 10_000, 12),
             "robust MLP": Judge(mlp(256, 256), None, 5, 0.1, offset=1),
         }
-        eps, few, far = 8 / 255, 3000, {"l_inf": 32 / 255, "l_2": 5.0}
+        eps, few, far = 8 / 255, 2000, {"l_inf": 32 / 255, "l_2": 5.0}
         colour = {
-            "plain ResNet": Judge(resnet(8), few, 5, offset=1),
-            "robust ResNet": Judge(resnet(8), few, 5, eps, offset=1),
+            "plain ResNet": Judge(resnet(8), few, 6, offset=1),
+            "robust ResNet": Judge(resnet(8), few, 6, eps, offset=1),
         }
         mnist: Any = {"eps": 0.1, "steps": 7, "epochs": 5, "batch_size": 128, "num_points": 300}
-        cifar: Any = {"eps": eps, "steps": 3, "epochs": 5, "batch_size": 32, "num_points": 150, "alpha": 0.1, "draws": 5}
+        cifar: Any = {"eps": eps, "steps": 3, "epochs": 6, "batch_size": 32, "num_points": 150, "alpha": 0.1, "draws": 5}
         return {
             "MNIST": Task(
                 "mnist", None, mlp(256, 256), "784-256-256-10", large={"l_inf": 0.3, "l_2": 5.0}, judges=grey, **mnist
