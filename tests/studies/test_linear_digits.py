@@ -56,12 +56,14 @@ def test_correlations_are_pearson_s_and_constants_have_none(module):
 
 
 def test_use_of_weights_whose_spread_is_known(module):
+    from linear_weights import use
+
     correlation, deviation = np.array([0.1, -0.2, 0.3, -0.4, np.nan]), np.array([1.0, 1.0, 2.0, 2.0, 0.0])
-    found = module.use(np.array([-1.0, 2.0, -3.0, 4.0, 100.0]), correlation, deviation)
+    found = use(np.array([-1.0, 2.0, -3.0, 4.0, 100.0]), correlation, deviation)
     assert found["rank correlation"] == pytest.approx(1)
     assert found["share on the weak half"] == pytest.approx(0.3)  # 1 and 2 of 10
     assert found["share, weight x deviation"] == pytest.approx(3 / 17)
-    assert module.use(-np.array([4.0, 3, 2, 1, 0]), correlation, deviation)["rank correlation"] == pytest.approx(-1)
+    assert use(-np.array([4.0, 3, 2, 1, 0]), correlation, deviation)["rank correlation"] == pytest.approx(-1)
 
 
 def test_attacks_find_what_is_exact(module, folder):
@@ -76,12 +78,12 @@ def test_attacks_find_what_is_exact(module, folder):
 
 
 def test_weights_are_tabled_as_the_tree_holds_them(module, folder):
+    from linear_weights import use
+
     features = tree(folder, "features")["features"].to_dataset()
     rows = table(folder, "weights").set_index("classifier")
     for name in features["model"].values.tolist():
-        found = module.use(
-            features["weights"].sel(model=name).values, features["correlation"].values, features["deviation"].values
-        )
+        found = use(features["weights"].sel(model=name).values, features["correlation"].values, features["deviation"].values)
         for key, value in found.items():
             assert float(rows.loc[name, key].split()[0]) == pytest.approx(value, abs=6e-4)
 
