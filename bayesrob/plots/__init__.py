@@ -1,5 +1,6 @@
 """One plot per file: DataTrees in, a matplotlib figure out; no torch. `PLOTS` lists them by name."""
 
+from bayesrob.plots.accuracy_lines import accuracy_lines
 from bayesrob.plots.accuracy_robustness import accuracy_robustness
 from bayesrob.plots.attack_accuracy import attack_accuracy
 from bayesrob.plots.bias_variance import bias_variance
@@ -8,6 +9,7 @@ from bayesrob.plots.definitions import definitions
 from bayesrob.plots.effective_draws import effective_draws
 from bayesrob.plots.epochs import epochs
 from bayesrob.plots.examples import examples
+from bayesrob.plots.feature_weights import feature_weights
 from bayesrob.plots.gradient_components import gradient_components
 from bayesrob.plots.gradient_decay import gradient_decay
 from bayesrob.plots.gradient_grid import gradient_grid
@@ -16,6 +18,7 @@ from bayesrob.plots.gradient_norms import gradient_norms
 from bayesrob.plots.gradient_parts import gradient_parts
 from bayesrob.plots.losses import losses
 from bayesrob.plots.model_spread import model_spread
+from bayesrob.plots.pictures import pictures
 from bayesrob.plots.protocols import protocols
 from bayesrob.plots.published import published
 from bayesrob.plots.ranks import ranks
@@ -29,6 +32,7 @@ PLOTS = {
     plot.__name__: plot
     for plot in (
         accuracy_robustness,
+        accuracy_lines,
         attack_accuracy,
         bias_variance,
         chains,
@@ -36,6 +40,7 @@ PLOTS = {
         effective_draws,
         epochs,
         examples,
+        feature_weights,
         gradient_components,
         gradient_decay,
         gradient_grid,
@@ -44,6 +49,7 @@ PLOTS = {
         gradient_parts,
         losses,
         model_spread,
+        pictures,
         protocols,
         published,
         ranks,
@@ -57,6 +63,7 @@ PLOTS = {
 
 __all__ = [
     "PLOTS",
+    "accuracy_lines",
     "accuracy_robustness",
     "attack_accuracy",
     "bias_variance",
@@ -65,6 +72,7 @@ __all__ = [
     "effective_draws",
     "epochs",
     "examples",
+    "feature_weights",
     "gradient_components",
     "gradient_decay",
     "gradient_grid",
@@ -73,6 +81,7 @@ __all__ = [
     "gradient_parts",
     "losses",
     "model_spread",
+    "pictures",
     "protocols",
     "published",
     "ranks",

@@ -1,0 +1,39 @@
+"""Accuracy against one thing, line by line of another, panel by panel of a third."""
+
+from __future__ import annotations
+
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.figure import Figure
+
+__all__ = ["accuracy_lines"]
+
+
+def accuracy_lines(tree: xr.DataTree, against: str = "n_train", panels: str = "eps") -> Figure:
+    """A panel for each value of `panels`, in it a line for each training, with its interval, against `against`.
+
+    Args:
+        tree: a group `accuracy` with `accuracy` over `training`, `against` and `panels`, and `accuracy_interval`, which has
+            also `bound`. against: the axis; logarithmic if its values span a factor of ten and none is zero. panels: the dim
+            that has a panel for each value.
+    """
+    found = tree["accuracy"].to_dataset()[["accuracy", "accuracy_interval"]]
+    values, where = found[panels].values.tolist(), found[against].values
+    figure = Figure(figsize=(2.5 * len(values) + 0.6, 3.0), layout="constrained")
+    for axes, value in zip(figure.subplots(1, len(values), sharey=True, squeeze=False)[0], values, strict=True):
+        for name, colour in zip(found["training"].values.tolist(), sns.color_palette("colorblind"), strict=False):
+            at = found.sel({"training": name, panels: value}).transpose(against, "bound")
+            heights = at["accuracy"].values
+            bars = np.abs(at["accuracy_interval"].values.T - heights)
+            axes.errorbar(
+                where, heights, yerr=bars, fmt="o-", markersize=3, capsize=2, linewidth=1, color=colour, label=name
+            )
+        if where.min() > 0 and where.max() >= 10 * where.min():
+            axes.set_xscale("log")
+        axes.set(title=f"{panels} {value:g}", xlabel=against)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("accuracy")
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    sns.despine(figure)
+    return figure

@@ -1,0 +1,42 @@
+"""Weights of linear classifiers against how well each feature goes with the label (Tsipras et al. 2019)."""
+
+from __future__ import annotations
+
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.figure import Figure
+
+__all__ = ["feature_weights"]
+
+
+def feature_weights(tree: xr.DataTree) -> Figure:
+    """A column for each classifier: its weights as a picture, and below every feature's |weight| against |correlation|.
+
+    Weights are divided by the largest of their classifier: scales of weights say nothing about which features are used.
+    The dashed line is the median correlation, left of which lies the weakly correlated half.
+
+    Args:
+        tree: a group `features` with `weights` `[model, feature]`, `correlation` `[feature]` (NaN: the feature is constant,
+            and not drawn below) and the attribute `shape`, of one input (the picture shows the mean over channels).
+    """
+    found = tree["features"].to_dataset()
+    names, shape = found["model"].values.tolist(), tuple(int(side) for side in found.attrs["shape"])
+    correlation = np.abs(found["correlation"].values)
+    varies = np.isfinite(correlation)
+    figure = Figure(figsize=(1.9 * len(names) + 0.6, 4.0), layout="constrained")
+    panels = figure.subplots(2, len(names), squeeze=False, sharex="row", sharey="row")
+    for (picture, scatter), name in zip(panels.T, names, strict=True):
+        weights = found["weights"].sel(model=name).values
+        weights = weights / max(np.abs(weights).max(), 1e-30)
+        picture.imshow(weights.reshape(shape).mean(0) if len(shape) == 3 else weights[None], cmap="RdBu_r", vmin=-1, vmax=1)
+        picture.set_title(name, fontsize=8)
+        picture.set_xticks([])
+        picture.set_yticks([])
+        scatter.scatter(correlation[varies], np.abs(weights[varies]), s=4, alpha=0.5, linewidths=0)
+        scatter.axvline(float(np.median(correlation[varies])), color="gray", linestyle="--", linewidth=0.8)
+        scatter.set_xlabel("|correlation|", fontsize=8)
+        scatter.tick_params(labelsize=7)
+        sns.despine(ax=scatter)
+    panels[1, 0].set_ylabel("|weight|, of the largest", fontsize=8)
+    return figure
