@@ -17,6 +17,8 @@ from bayesrob.attacks import ATTACKS, FGSM
 from bayesrob.evaluation import transfer_matrix
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
+
 METHODS = ["SGD", "HMC", "SVI"]
 LEFT_OUT = {"BV", "BiasAttack", "Transfer", "VarianceAttack"}
 NAMES = {"digits": "digits", "half moons": "half-moons"}

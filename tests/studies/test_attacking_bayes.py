@@ -18,6 +18,8 @@ from bayesrob.analysis import auroc, binomial_interval, paired_interval
 from bayesrob.evaluation.points import chosen_points
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
+
 NAMES = {"digits": ["HMC", "MC dropout"], "half moons": ["SGD"]}
 
 

@@ -14,6 +14,8 @@ from bayesrob.attacks import BV
 from bayesrob.predictive import from_modules
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
+
 
 @pytest.fixture(scope="module")
 def module():

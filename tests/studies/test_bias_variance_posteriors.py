@@ -13,6 +13,8 @@ from bayesrob.nets import mlp
 from bayesrob.predictive import from_modules
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
+
 
 @pytest.fixture(scope="module")
 def module():

@@ -10,6 +10,8 @@ from scipy import stats
 
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
+
 
 @pytest.fixture(scope="module")
 def module():

@@ -15,6 +15,8 @@ from bayesrob.attacks import PGD, SmallestFGSM
 from bayesrob.predictive import from_modules
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
+
 NAMES = ["sdr_generalisation", "sdr_robustness", "sdr_variance"]
 
 

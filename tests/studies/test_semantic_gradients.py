@@ -12,6 +12,8 @@ import xarray as xr
 from bayesrob import data
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
+
 
 @pytest.fixture(scope="module")
 def module():
