@@ -89,11 +89,14 @@ def _train(left: Sequence[tuple[Cell, int | None]], place: Path, done: list[str]
         for reached in dict.fromkeys(at for _, at in left):
             keep(post if reached is None else post[: reached * post.num_chains], reached)
     else:
-        method.fit(model, dataset, seed=cell.seed, each_epoch=lambda epoch, post: keep(post, epoch))
+        post = method.fit(model, dataset, seed=cell.seed, each_epoch=lambda epoch, post: keep(post, epoch))
+        # A loss that blew up ends a run early, at its last finite weights: so would those cells by themselves.
+        for reached in dict.fromkeys(at for one, at in left if one.key not in done):
+            keep(post, reached)
 
 
 def score(post: Predictive, cell: Cell) -> xr.Dataset:
-    """Accuracy and robustness of one cell, over `attack`; what chains did; whether the numbers are finite.
+    """Accuracy and robustness of one cell, over `attack`; what chains did; what training noticed.
 
     `robustness` says what the scores are; `resoftmaxed_robustness` is softmax robustness with the softmax applied twice, as
     the reference code of Carbone et al. 2020 reports it for Bayesian networks.
@@ -127,7 +130,7 @@ def score(post: Predictive, cell: Cell) -> xr.Dataset:
     found["loss"] = -clean[np.arange(len(y)), labels].mean()
     return found.assign(_chains(post)).assign_attrs(
         notes=json.dumps(post.info.get("notes", [])),
-        numerics=json.dumps(post.info.get("numerics", {})),
+        numerics=numerics.asked(),  # within a sweep the route of all its runs
         versions=json.dumps({"bayesrob": __version__, "torch": torch.__version__, "device": str(device)}),
     )
 

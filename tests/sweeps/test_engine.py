@@ -147,6 +147,13 @@ def test_a_failed_cell_keeps_its_error_and_is_tried_again_on_request(tmp_path, m
     assert sweeps.run(grid, tmp_path, workers=1, retry=True) == {"done": 2, "failed": 0, "damaged": 0, "missing": 0}
 
 
+def test_training_that_blows_up_is_reported_and_leaves_no_cell_missing(tmp_path):
+    grid = Grid({**FIXED, "inference": {**FIXED["inference"], "lr": 1e38}}, {"net.width": [8], "inference.epochs": [2, 5]})
+    assert sweeps.run(grid, tmp_path, workers=1)["done"] == 2
+    assert all("NaN or infinite" in notes for notes in sweeps.collect(tmp_path)["SGD"]["notes"].values)
+    assert np.isfinite(sweeps.collect(tmp_path)["SGD"]["loss"]).all()
+
+
 def test_any_executor_will_do(tmp_path, reference):
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         sweeps.run(ALL, tmp_path, executor=executor)
