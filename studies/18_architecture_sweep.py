@@ -87,7 +87,7 @@ def grids(scale: Scale, data: str, seed: int) -> dict[str, Grid]:
             },
         ),
         "SVI": Grid(
-            {**fixed, "inference": {"method": "SVI", "decay": False, "batch_size": 128, "num_draws": draws[-1]}},
+            {**fixed, "inference": {"method": "SVI", "decay": False, "batch_size": 128, "num_draws": draws[0]}},
             {
                 "net.width": vi,
                 "net.depth": [2] if smoke else [2, 3, 4, 5],

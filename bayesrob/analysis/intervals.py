@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from bayesrob.errors import InputError
 
@@ -35,8 +35,11 @@ def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> tupl
     check_level(level)
     if trials < 1 or not 0 <= successes <= trials:
         raise InputError(f"{successes} successes in {trials} trials.", "That is no proportion.", "Check the counts.")
-    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+    # Written out: scipy's binomtest computes an exact p-value first, which takes a hundred times as long.
+    z, n, p = float(special.ndtri(0.5 + level / 2)), int(trials), successes / trials
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
 
 
 def difference_interval(one: tuple[int, int], other: tuple[int, int], level: float = LEVEL) -> tuple[float, float]:

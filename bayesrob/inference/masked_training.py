@@ -7,12 +7,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from bayesrob import rng
 from bayesrob.data import Dataset
+from bayesrob.inference.adam import fused_adam
 from bayesrob.inference.base import EachEpoch, Inference, require_count
 from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.optimise import minimise, num_epochs
@@ -97,7 +97,7 @@ class MaskedTraining(Inference):
         def hardened(harden: Hardening) -> Loss:
             return harden(Training(loss, following(predictive(1), net, lambda: {"loc": parameters})))
 
-        optimizer = torch.optim.Adam(parameters.values(), lr=self.lr, fused=True)
+        optimizer = fused_adam(list(parameters.values()), self.lr)
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
         with rng.global_seed(seed, "sgd", "layers"):  # a layer of the user's own may draw from the global generator
             run = minimise(

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bayesrob import progress
+from bayesrob.inference.adam import Adam
 from bayesrob.types import Batch, Labels
 
 __all__ = ["Minimised", "minimise", "num_epochs"]
 
 RECORDS = 200
 """Losses kept of a run."""
+
+GATHERED = 2**22
+"""Bytes of points that are put in order at once: they stay in the cache until their batch has its turn."""
+
+type Split = Callable[[Batch, Labels, list[int]], Iterable[Sequence[Any]]]
+"""From points in the order in which they are seen, and the batches' sizes, to what the loss is given of each batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +49,9 @@ def num_epochs(epochs: int | None, num_data: int, batch_size: int, least: int, m
 
 
 def minimise(
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[..., Tensor],
     parameters: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam | torch.optim.Optimizer,
     x: Batch,
     y: Labels,
     epochs: int,
@@ -52,8 +60,11 @@ def minimise(
     generator: torch.Generator,
     description: str,
     each_epoch: Callable[[int], None] | None = None,
+    split: Split | None = None,
 ) -> Minimised:
-    """Minimise `loss(x_batch, y_batch)` over `parameters` in place.
+    """Minimise `loss(*batch)` over `parameters` in place; a batch is `(x, y)` unless `split` says otherwise.
+
+    The loss is a scalar; one without a graph has left its gradients in the parameters' `grad` itself.
 
     With `decay` the learning rate follows half a cosine to zero over all steps (Loshchilov & Hutter 2017, one cycle), so
     that the noise of the mini-batches and draws does not stay in the final weights. A loss that is not finite ends the
@@ -72,15 +83,14 @@ def minimise(
     step = 0
     with progress.bar(description, steps) as advance, torch.enable_grad():
         for epoch in range(epochs):
-            # Batches of equal size, give or take a point: a short last one would stand for all the data like a full one.
-            order = torch.randperm(num_data, generator=generator).to(x.device) if per_epoch > 1 else None
-            for index in (None,) if order is None else order.tensor_split(per_epoch):
+            for batch in _batches(x, y, per_epoch, generator, split or _by_rows):
                 if decay:
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
                 optimizer.zero_grad(set_to_none=True)
-                value = loss(x, y) if index is None else loss(x[index], y[index])
-                value.backward()
+                value = loss(*batch)
+                if value.requires_grad:
+                    value.backward()
                 optimizer.step()
                 recent.append(value.detach())
                 step += 1
@@ -97,11 +107,31 @@ def minimise(
                                 parameter.copy_(old)
                         return Minimised(losses, steps, step)
                     losses.append(mean)
-                    for older, new, parameter in zip(trusted, newest, parameters, strict=True):
-                        older.copy_(new)
+                    trusted, newest = newest, trusted
+                    for new, parameter in zip(newest, parameters, strict=True):
                         new.copy_(parameter.detach())
                     advance(every, note=f"loss {mean:.4f}")
             if each_epoch is not None:
                 with torch.random.fork_rng(devices=[]):
                     each_epoch(epoch + 1)
     return Minimised(losses, steps, None)
+
+
+def _batches(x: Batch, y: Labels, number: int, generator: torch.Generator, split: Split) -> Iterator[Sequence[Any]]:
+    """All points once, in a new order; of equal size, give or take one: a short last batch would count like a full one.
+
+    Several batches are gathered at once, as many as `GATHERED` bytes hold: small ones take longer to ask for than to copy.
+    """
+    if number == 1:
+        yield from split(x, y, [len(x)])
+        return
+    parts = torch.randperm(len(x), generator=generator).to(x.device).tensor_split(number)
+    together = max(1, GATHERED // max(1, x[0].numel() * x.element_size() * len(parts[0])))
+    for start in range(0, number, together):
+        some = parts[start : start + together]
+        index = torch.cat(some)
+        yield from split(x[index], y[index], [len(part) for part in some])
+
+
+def _by_rows(x: Batch, y: Labels, sizes: list[int]) -> Iterable[tuple[Batch, Labels]]:
+    return zip(x.split(sizes), y.split(sizes), strict=True)

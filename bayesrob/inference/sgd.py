@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import check_name
+from bayesrob.inference.adam import Adam, fused_adam
 from bayesrob.inference.base import EachEpoch, Inference, require
+from bayesrob.inference.closed_form import ClosedForm
 from bayesrob.inference.hardening import Hardening, LiveNetwork, Loss, Training
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.models import BayesianNetwork, Likelihood
@@ -72,9 +74,10 @@ class SGD(Inference):
         parameters = list(net.parameters())
         x, y = dataset.training(like=parameters[0])
         check_batches(net, len(x), self.batch_size)
-        kept = [*parameters, *statistics(net)]
-
         criterion = penalised(net, bnn, likelihood, len(x))
+        closed = ClosedForm(net, bnn, likelihood, x) if harden is None and ClosedForm.takes(net, x) else None
+        trained = parameters if closed is None else [closed.theta]
+        kept = [*trained, *statistics(net)]
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             return criterion(net(x_batch), y_batch)
@@ -83,18 +86,17 @@ class SGD(Inference):
             live = LiveNetwork(net, **self._common(likelihood, dataset))
             return harden(Training(loss, live.now, net, criterion))
 
-        optimizer = self.make_optimizer(parameters)
-
         def predictive() -> HeldDraws:
-            weights = {name: parameter.detach()[None].clone() for name, parameter in net.named_parameters()}
+            own = dict(net.named_parameters()) if closed is None else closed.weights()
+            weights = {name: weight.detach()[None].clone() for name, weight in own.items()}
             return HeldDraws(net, weights, **self._common(likelihood, dataset))
 
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)
         with rng.global_seed(seed, "sgd", "layers"):  # dropout layers draw from the global generator
             run = minimise(
-                loss if harden is None else hardened(harden),
+                hardened(harden) if harden is not None else closed or loss,
                 kept,
-                optimizer,
+                self.make_optimizer(trained),
                 x,
                 y,
                 epochs,
@@ -103,13 +105,15 @@ class SGD(Inference):
                 rng.generator(seed, "sgd"),
                 "SGD" if harden is None else harden.method,
                 None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
+                None if closed is None else closed.split,
             )
         return predictive(), run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
 
-    def make_optimizer(self, parameters: list[nn.Parameter] | list[Tensor]) -> torch.optim.Optimizer:
+    def make_optimizer(self, parameters: list[nn.Parameter] | list[Tensor]) -> Adam | torch.optim.Optimizer:
         """The optimizer that the settings describe, for `parameters`."""
-        kinds = {"adam": torch.optim.Adam, "sgd": lambda p, **kw: torch.optim.SGD(p, momentum=0.9, **kw)}
-        return kinds[self.optimizer](parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        if self.optimizer == "adam":
+            return fused_adam(parameters, self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(parameters, self.lr, momentum=0.9, weight_decay=self.weight_decay, fused=True)
 
 
 def penalised(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
+from bayesrob.inference.adam import fused_adam
 from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian, require_count
 from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
 from bayesrob.inference.guides import LowRank, MeanField, Mirrored
@@ -140,7 +141,7 @@ class SVI(Inference):
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             return guide.loss(estimator, x_batch, y_batch, len(x))
 
-        optimizer = torch.optim.Adam(guide.parameters, lr=self.lr, betas=(0.9, self.beta_2), fused=True)
+        optimizer = fused_adam(guide.parameters, self.lr, (0.9, self.beta_2))
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
 
         def predictive(num_draws: int = self.num_draws) -> Predictive:

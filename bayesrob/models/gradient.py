@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,11 @@ class Data(NamedTuple):
     y: Labels
     code: Tensor | None
 
+    def split(self, sizes: list[int]) -> Iterator[Data]:
+        """The points in parts of `sizes`, as views; for stacks, whose points are columns."""
+        assert self.code is not None
+        yield from map(Data, self.x.split(sizes, -1), self.y.split(sizes), self.code.split(sizes))
+
 
 class LikelihoodGradient:
     """log p(y | x, theta) and its gradient, at one flat weight vector `[weight]` or each of several `[chain, weight]`.
@@ -32,11 +38,12 @@ class LikelihoodGradient:
 
     Args:
         model: the network and its likelihood. shape: of theta. example: points, of which the shape counts.
+        theta: the caller's own weights, which are to be read where they lie if they can be.
     """
 
-    def __init__(self, model: FlatNetwork, shape: tuple[int, ...], example: Batch):
+    def __init__(self, model: FlatNetwork, shape: tuple[int, ...], example: Batch, theta: Tensor | None = None):
         self.model, self.shape = model, shape
-        self._like = theta = model.empty(*shape[:-1])
+        self._like = theta = model.empty(*shape[:-1]) if theta is None else theta.detach()
         stack = Stack.of(model.net)
         self.stack = stack if stack is not None and stack.takes(example) else None
         if self.stack is not None and Joined.takes(self.stack):
@@ -59,8 +66,10 @@ class LikelihoodGradient:
         """Of the data seen since the last call that did not accumulate. Its memory is used again."""
         return self._way.gradient()
 
-    def __call__(self, data: Data, value: bool = True, accumulate: bool = False) -> Float[Tensor, "*chain"] | None:
-        """Compute the gradient at the weights that were loaded, or add it to what is there if `accumulate`.
+    def __call__(
+        self, data: Data, value: bool = True, accumulate: bool = False, scale: float = 1.0
+    ) -> Float[Tensor, "*chain"] | None:
+        """Compute `scale` times the gradient at the weights that were loaded, or add it to what is there if `accumulate`.
 
         To be called without gradients.
 
@@ -69,13 +78,14 @@ class LikelihoodGradient:
             is NaN in one row stays there.
         """
         if data.code is None:
+            assert scale == 1.0
             return self._by_autograd(data, accumulate)
         outputs, likelihood, total = self._way.forward(data.x).mT, self.model.likelihood, None
         if value:
             total, score = likelihood.total_and_score(outputs, data.y, data.code)
         else:
             score = likelihood.score(outputs, data.code)
-        self._way.backward(score.mT, accumulate)
+        self._way.backward(score.mT if scale == 1.0 else score.mT.mul_(scale), accumulate)
         return total
 
     def _by_autograd(self, data: Data, accumulate: bool) -> Tensor:
@@ -102,7 +112,8 @@ class _AsTheyLie:
         return x
 
     def load(self, theta: Tensor) -> None:
-        self.theta.copy_(theta)
+        if theta.data_ptr() != self.theta.data_ptr():
+            self.theta.copy_(theta)
 
     def gradient(self) -> Tensor:
         return self._gradient

@@ -100,7 +100,9 @@ class Categorical(Likelihood):
 
     def total_and_score(self, outputs: Tensor, y: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         if outputs.shape[-1] != 2:
-            return super().total_and_score(outputs, y, code)
+            logs = log_softmax(outputs)
+            index = y.unsqueeze(-1).expand(*outputs.shape[:-1], 1)
+            return logs.gather(-1, index).sum((-2, -1), dtype=torch.float64), categorical_score(outputs, code, logs)
         margin = _margin(outputs, code)
         total = torch.nn.functional.logsigmoid(margin).sum(-1, dtype=torch.float64)
         return total, _two_class_score(margin, code)

@@ -26,14 +26,19 @@ def log_softmax(logits: Float[Tensor, "*draws batch cls"]) -> Tensor:
     return logits.mT.log_softmax(-2).mT if strided else logits.log_softmax(-1)
 
 
-def categorical_score(logits: Float[Tensor, "*draws batch cls"], one_hot: Float[Tensor, "batch cls"]) -> Tensor:
+def categorical_score(
+    logits: Float[Tensor, "*draws batch cls"],
+    one_hot: Float[Tensor, "batch cls"],
+    logs: Float[Tensor, "*draws batch cls"] | None = None,
+) -> Tensor:
     """Derivative of the true class's log probability with respect to the logits: one_hot - p, exact for confident networks.
 
     The true class's own, 1 - p_y, is the sum of the other probabilities, right to relative precision as they are: it is the
-    derivative of `categorical_log_likelihood`. Memory is laid out as that of the logits.
+    derivative of `categorical_log_likelihood`. Memory is laid out as that of the logits. `logs`, their `log_softmax`, saves
+    time where it is known.
     """
     strided = logits.ndim > 1 and logits.mT.is_contiguous()
-    wrong = logits.mT.softmax(-2).mT if strided else logits.softmax(-1)
+    wrong = logs.exp() if logs is not None else logits.mT.softmax(-2).mT if strided else logits.softmax(-1)
     wrong.addcmul_(wrong, one_hot, value=-1)
     return wrong.neg_().addcmul_(one_hot, wrong.sum(-1, keepdim=True), value=-1)
 

@@ -121,7 +121,7 @@ def status(folder: str | os.PathLike[str]) -> Status:
     found.errors = {}
     for cell in cells_in(place):
         text = files.error(place, cell)
-        if files.found(place, cell) is not None:
+        if files.is_done(place, cell):
             found["done"] += 1
         elif text is not None:
             found["failed"] += 1
@@ -198,7 +198,7 @@ def _begin(place: Path, cells: Sequence[Cell], whole: Plan) -> str:
 
 def _left(place: Path, one: Run, retry: bool) -> bool:
     """Whether something of the run is to be done; failed cells only on request."""
-    open_ = [cell for cell in one.cells if files.found(place, cell) is None]
+    open_ = [cell for cell in one.cells if not files.is_done(place, cell)]
     failed = [cell for cell in open_ if files.error(place, cell) is not None]
     return bool(open_) if retry else len(failed) < len(open_)
 
@@ -216,7 +216,7 @@ def _submit(executor: Any, left: Sequence[Run], task: Task, advance: Any) -> lis
                 lost.append(one)
             else:
                 for cell in one.cells:
-                    if files.found(task.folder, cell) is None:
+                    if not files.is_done(task.folder, cell):
                         files.fail(task.folder, cell, f"{type(error).__name__}: {error}")
     except BaseException:
         for future in asked:
@@ -240,7 +240,7 @@ def _processes(left: Sequence[Run], task: Task, workers: int | None, advance: An
         if _pool([one], 1, task, advance):
             files.end(task.folder, one.key)
             for cell in one.cells:
-                if files.found(task.folder, cell) is None:
+                if not files.is_done(task.folder, cell):
                     files.fail(
                         task.folder, cell, "Its process died twice, once with no other beside it. Was there memory enough?"
                     )

@@ -103,10 +103,16 @@ def cost_of(cells: Sequence[Cell]) -> float:
         passes = settings.get("epochs") or 20
     total = 6.0 * size * points * passes
     for cell in cells:
-        draws = cell.evaluation.get("num_draws") or settings.get("num_samples", 1) * settings.get("num_chains", 4)
+        draws = cell.evaluation.get("num_draws") or _draws(cell.inference)
         looks = sum(1 + int(attack.get("steps", 1)) for attack in cell.evaluation.get("attacks", {}).values())
         total += 4.0 * size * cell.evaluation.get("num_points", 500) * draws * looks
     return total
+
+
+def _draws(settings: Mapping[str, Any]) -> int:
+    if "num_samples" in settings:
+        return settings["num_samples"] * settings.get("num_chains", 4)
+    return settings.get("num_draws", 100 if settings.get("method") == "SVI" else 1)
 
 
 _sizes: dict[str, tuple[int, int]] = {}

@@ -47,7 +47,7 @@ def do(
         threads: of torch, here only; None: as they are.
     """
     cells, place = [Cell(**config) for config in configs], Path(folder)
-    left = [(cell, end) for cell, end in zip(cells, ends, strict=True) if files.found(place, cell) is None]
+    left = [(cell, end) for cell, end in zip(cells, ends, strict=True) if not files.is_done(place, cell)]
     if not left:
         return 0
     before = torch.get_num_threads()
@@ -98,18 +98,19 @@ def _train(left: Sequence[tuple[Cell, int | None]], place: Path, done: list[str]
 def score(post: Predictive, cell: Cell) -> xr.Dataset:
     """Accuracy and robustness of one cell, over `attack`; what chains did; what training noticed.
 
+    Attacks and scores look at the same draws, held.
     `robustness` says what the scores are; `resoftmaxed_robustness` is softmax robustness with the softmax applied twice, as
     the reference code of Carbone et al. 2020 reports it for Bayesian networks.
     """
-    attacks, num_draws = cell.attacks(), cell.evaluation.get("num_draws")
+    attacks, chains = cell.attacks(), _chains(post)
+    post = post.freeze(cell.evaluation.get("num_draws"), rng.derive(cell.seed, "sweep", "score"))
     _, x, y = chosen_points(cell.dataset(), cell.evaluation.get("num_points", 500), cell.seed)
     device = next(post.net.parameters()).device
     x, y = x.to(device), y.to(device)
-    draws = rng.derive(cell.seed, "sweep", "score")
 
     def predict(inputs: torch.Tensor) -> np.ndarray:
         with torch.no_grad():
-            parts = [post(inputs[part], num_draws, draws) for part in numerics.slices(len(inputs), BATCH)]
+            parts = [post(inputs[part]) for part in numerics.slices(len(inputs), BATCH)]
         return torch.cat(parts).double().cpu().numpy()
 
     clean, attacked = predict(x), []
@@ -126,9 +127,11 @@ def score(post: Predictive, cell: Cell) -> xr.Dataset:
         labels,
     )
     twice = [_softmax(np.exp(values)) for values in (clean, adversarial)]
-    found["resoftmaxed_robustness"] = "attack", 1 - np.abs(twice[0] - twice[1]).max(-1).mean(-1)
-    found["loss"] = -clean[np.arange(len(y)), labels].mean()
-    return found.assign(_chains(post)).assign_attrs(
+    more = {
+        "resoftmaxed_robustness": ("attack", 1 - np.abs(twice[0] - twice[1]).max(-1).mean(-1)),
+        "loss": -clean[np.arange(len(y)), labels.values].mean(),
+    }
+    return found.assign(more | chains).assign_attrs(
         notes=json.dumps(post.info.get("notes", [])),
         numerics=numerics.asked(),  # within a sweep the route of all its runs
         versions=json.dumps({"bayesrob": __version__, "torch": torch.__version__, "device": str(device)}),

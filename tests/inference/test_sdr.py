@@ -11,6 +11,7 @@ from torch import nn
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import HMC, SDR, SGD, SVI, DropConnect
+from bayesrob.inference.closed_form import ClosedForm
 from bayesrob.inference.initial_sigma import initial_sigma
 from bayesrob.models import BayesianNetwork
 from bayesrob.nets import initialise
@@ -140,7 +141,8 @@ def test_sigma_decays_as_often_as_asked_in_every_epoch_or_once_a_batch(batches, 
 
 
 @each_network
-def test_without_noise_it_is_adam_bit_for_bit(net):
+def test_without_noise_it_is_adam_bit_for_bit(net, monkeypatch):
+    monkeypatch.setattr(ClosedForm, "takes", lambda *_: False)  # by autograd, as SDR: the closed form rounds otherwise
     dataset = digits()
     sdr = SDR(beta=0.0, initial_sigma=0.0, epochs=3, batch_size=16, lr=0.003).fit(net, dataset, seed=2)
     sgd = SGD(decay=False, epochs=3, batch_size=16, lr=0.003).fit(net, dataset, seed=2)
