@@ -147,7 +147,10 @@ def _random_search(seen: Evidence, figure: Figure, threshold: float) -> Finding:
 
 
 def _accuracy_falls(seen: Evidence, figure: Figure, threshold: float) -> Finding:
-    where = seen.balls.get(figure.attack)
+    where, chance = seen.balls.get(figure.attack), 1 / seen.points.sizes["class"]
+    if seen.attacks[figure.attack].minimal:  # no radius stops it: what it leaves it failed at, and is not robust
+        ends = {0.0: float(seen.clean.mean()), math.inf: float(figure.right.mean())}
+        return checks.accuracy_falls(ends, chance, None, math.inf, threshold)
     if where is None or seen.attacks[figure.attack].sees == "nothing":
         return not_applicable("The attack fills no ball, or does not look at the model.")
     curve, bounds, norm = seen.curve(figure.attack), seen.predictive.bounds, where[0]
@@ -155,7 +158,6 @@ def _accuracy_falls(seen: Evidence, figure: Figure, threshold: float) -> Finding
     reach = {"l_inf": 1.0, "l_2": math.sqrt(seen.x[0].numel())}.get(norm, math.inf) * width
     grey = [eps for eps in curve if eps >= checks.GREY and norm == "l_inf" and bounds == (0, 1)]
     unbounded = [eps for eps in curve if eps >= reach]
-    chance = 1 / seen.points.sizes["class"]
     return checks.accuracy_falls(curve, chance, min(grey, default=None), max(unbounded, default=None), threshold)
 
 

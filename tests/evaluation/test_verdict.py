@@ -8,6 +8,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -41,6 +42,17 @@ class Moved(Attack):
 
     def perturb(self, victim, x, generator):
         return x + self.by
+
+
+@dataclasses.dataclass(frozen=True)
+class GivesUp(Attack):
+    """Looks for the smallest perturbation, but no further than 0.15."""
+
+    norm: str = "l_inf"
+    minimal: ClassVar[bool] = True
+
+    def perturb(self, victim, x, generator):
+        return x + 0.15
 
 
 def linear(num_draws: int = 1, slope: float = 10.0) -> HeldDraws:
@@ -209,6 +221,16 @@ def test_chance_at_grey_and_nothing_without_a_bound():
     tree = evaluate(linear(), NEAR_AND_FAR, {"grey": Moved(eps=0.5), "all": Moved(eps=1.0)})
     assert float(found(tree, "accuracy_falls", "grey")["value"]) == 1.0
     assert said(tree, "grey").endswith("accuracy_falls")
+
+
+def test_an_attack_that_no_radius_stops_must_leave_nothing():
+    """DeepFool reaches every point of a linear model; to give up at the farther half is no robustness."""
+    attacks = {"deepfool": DeepFool(norm="l_inf"), "gives up": GivesUp()}
+    tree = evaluate(linear(), NEAR_AND_FAR, attacks)
+    assert said(tree, "deepfool") == "believed"
+    assert float(found(tree, "accuracy_falls", "deepfool")["value"]) == 0.0
+    assert float(found(tree, "accuracy_falls", "gives up")["value"]) == 0.5
+    assert said(tree, "gives up").endswith("accuracy_falls")
 
 
 def test_a_step_larger_than_the_ball():
