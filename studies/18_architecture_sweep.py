@@ -129,6 +129,7 @@ def main(
         out, "architecture_sweep", (__doc__ or "").splitlines()[0], {"scale": scale, "seed": seed, "data": names}
     )
     tables: dict[str, list[dict[str, str]]] = {"correlations": [], "widths": [], "runs": []}
+    frames: list[pd.DataFrame] = []
     for name in names:
         of = grids(scale, name, seed)
         first, *others = of.values()
@@ -144,6 +145,9 @@ def main(
             results.table(table, pd.DataFrame(rows), CAPTIONS[table])
         results.figure(f"scatter_{file_name(name)}", plots.accuracy_robustness(tree), f"{name}: a dot for each setting.")
         results.figure(f"widths_{file_name(name)}", plots.robustness_by(tree), f"{name}: robustness under FGSM by width.")
+        frames.append(cells(name, tree))
+        # Without a time stamp: the same cells are the same file.
+        pd.concat(frames).to_csv(out / "cells.csv.gz", index=False, compression={"method": "gzip", "mtime": 0})
     for note in notes(tables["correlations"], tables["widths"]):
         results.note(note)
         print(note, flush=True)
@@ -202,6 +206,20 @@ def widths(data: str, tree: xr.DataTree) -> list[dict[str, str]]:
             text = cell(rank_correlation(width, score, runs[rows_kept]))
             rows.append({"data": data, "method": method, "settings": which, "correlation": text, "median by width": medians})
     return rows
+
+
+def cells(data: str, tree: xr.DataTree) -> pd.DataFrame:
+    """A row for each setting: what differs between settings, and the scores, rounded to what 100 points can tell."""
+    rows = []
+    for method, found in _groups(tree):
+        columns = {str(name): found[name].values for name in found.coords if str(name).startswith(("net.", "inference."))}
+        kept = {name: values for name, values in columns.items() if len(np.unique(values)) > 1}
+        frame = pd.DataFrame({"data": data, "method": method, **kept, "accuracy": found["accuracy"].values.round(4)})
+        for attack in found["attack"].values.tolist():
+            frame[f"robustness.{attack}"] = scored(method, found, attack).round(4)
+        frame["distinct_draws"] = found["distinct_draws"].values
+        rows.append(frame)
+    return pd.concat(rows)
 
 
 def run_row(data: str, method: str, grid: Grid, tree: xr.DataTree) -> dict[str, str]:

@@ -22,7 +22,7 @@ class ClosedForm:
     than the products. A call gives the loss and leaves its gradient in `theta.grad`.
 
     Args:
-        net: for which `takes`; its weights are the start, and stay as they are. bnn: where there is a prior.
+        net: for which `takes`; its weights are the start, and change by `hand_back` alone. bnn: where there is a prior.
         x: the training points.
     """
 
@@ -58,6 +58,8 @@ class ClosedForm:
         self.theta.grad.addcmul_(self.theta, self._precision, value=1 / self._num_data)
         return value - self._bnn.log_prior(self.theta) / self._num_data
 
-    def weights(self) -> dict[str, Tensor]:
-        """The weights of now, by name: views, which change with the next step."""
-        return self._flat.unflatten(self.theta)
+    @torch.no_grad()
+    def hand_back(self) -> None:
+        """Give the network the weights of now."""
+        for name, weight in self._flat.unflatten(self.theta).items():
+            self._flat.net.get_parameter(name).copy_(weight)

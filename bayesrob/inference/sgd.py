@@ -87,8 +87,9 @@ class SGD(Inference):
             return harden(Training(loss, live.now, net, criterion))
 
         def predictive() -> HeldDraws:
-            own = dict(net.named_parameters()) if closed is None else closed.weights()
-            weights = {name: weight.detach()[None].clone() for name, weight in own.items()}
+            if closed is not None:
+                closed.hand_back()
+            weights = {name: parameter.detach()[None].clone() for name, parameter in net.named_parameters()}
             return HeldDraws(net, weights, **self._common(likelihood, dataset))
 
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)

@@ -61,6 +61,8 @@ def test_a_whole_run_agrees_with_autograd(optimizer, prior, monkeypatch):
     model = net if prior is None else BayesianNetwork(net, prior_scale=prior)
     method = SGD(epochs=3, lr=0.01, batch_size=32, optimizer=optimizer, weight_decay=0.01)
     closed = method.fit(model, dataset, seed=5)
+    for name, weight in closed.net.state_dict().items():  # the network is trained, as where autograd trains it
+        assert torch.equal(closed.weights[name][0], weight)
     monkeypatch.setattr(ClosedForm, "takes", lambda *_: False)
     by_autograd = method.fit(model, dataset, seed=5)
     assert closed.info["losses"] == pytest.approx(by_autograd.info["losses"], rel=1e-4)
