@@ -37,7 +37,7 @@ class DeepFool(Attack):
             step but the first goes 1e-4 further, too, as in the paper's code.
         average: "probabilities": the boundaries are the averaged prediction's. "logits": those of the mean of the draws'
             logits, where every draw pulls; for posteriors whose draws are so sure that the first have no slope (of 100
-            digits 80 of an HMC posterior of 784-128-10 under N(0, 1) were left, and 0:
+            digits 77 of an HMC posterior of 784-128-10 under N(0, 1) were left, and 0:
             docs/attack_gauntlet.md). Points count as broken by the prediction under either, and for one draw both are one.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`. Towards a target there is but one
             boundary to go for.

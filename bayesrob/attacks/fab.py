@@ -40,7 +40,7 @@ class FAB(Attack):
         eps: see `restarts`.
         average: "probabilities": the boundaries are the averaged prediction's. "logits": those of the mean of the draws'
             logits, where every draw pulls; for posteriors whose draws are so sure that the first have no slope (of 100
-            digits 78 of an HMC posterior of 784-128-10 under N(0, 1) were left, and 32:
+            digits 77 of an HMC posterior of 784-128-10 under N(0, 1) were left, and 29:
             docs/attack_gauntlet.md). Points count as broken by the prediction under either, and for one draw both are one.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
