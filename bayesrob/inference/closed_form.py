@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood, LikelihoodGradient
+from bayesrob.models import LIKELIHOODS, BayesianNetwork, FlatNetwork, Likelihood, LikelihoodGradient
 from bayesrob.models.gradient import Data
 from bayesrob.nets import Stack
 from bayesrob.types import Batch, Labels
@@ -34,10 +34,13 @@ class ClosedForm:
         self._precision = torch.zeros(()) if bnn is None else bnn.prior_scales.to(self.theta).square().reciprocal()
 
     @staticmethod
-    def takes(net: nn.Module, x: Batch) -> bool:
-        """Whether the network is a stack whose every weight is a parameter of its own, all alike in dtype and device."""
+    def takes(net: nn.Module, likelihood: Likelihood, x: Batch) -> bool:
+        """Whether the network is a stack whose every weight is a parameter of its own, all alike in dtype and device.
+
+        And the likelihood one of ours: others (labels that are probabilities) may not know a score in closed form.
+        """
         stack, own = Stack.of(net), dict(net.named_parameters())
-        if stack is None or not stack.takes(x):
+        if stack is None or not stack.takes(x) or type(likelihood) not in LIKELIHOODS.values():
             return False
         used = {prefix + name for prefix, layer in stack.layers for name, _ in layer.named_parameters()}
         return used == own.keys() and len({(weight.dtype, weight.device) for weight in own.values()}) == 1

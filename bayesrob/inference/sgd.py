@@ -75,7 +75,8 @@ class SGD(Inference):
         x, y = dataset.training(like=parameters[0])
         check_batches(net, len(x), self.batch_size)
         criterion = penalised(net, bnn, likelihood, len(x))
-        closed = ClosedForm(net, bnn, likelihood, x) if harden is None and ClosedForm.takes(net, x) else None
+        closes = harden is None and ClosedForm.takes(net, likelihood, x)
+        closed = ClosedForm(net, bnn, likelihood, x) if closes else None
         trained = parameters if closed is None else [closed.theta]
         kept = [*trained, *statistics(net)]
 

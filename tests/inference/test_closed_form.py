@@ -38,7 +38,7 @@ NETS = {
 def test_loss_and_gradient_are_those_of_autograd(name, prior, likelihood, y):
     net = NETS[name]()
     bnn = None if prior is None else BayesianNetwork(net, prior_scale=prior, likelihood=likelihood.name)
-    assert ClosedForm.takes(net, X)
+    assert ClosedForm.takes(net, likelihood, X)
     criterion = penalised(net, bnn, likelihood, len(X))
     wanted = []
     for x, target in zip(X.split(SIZES), y.split(SIZES), strict=True):
@@ -75,7 +75,14 @@ def test_networks_that_share_weights_or_are_no_stacks_are_left_to_autograd():
     mixed = small()
     mixed[1].float()
     for net in (shared, mixed, nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(6, 4))):
-        assert not ClosedForm.takes(net, X)
+        assert not ClosedForm.takes(net, Categorical(), X)
+
+
+def test_a_likelihood_of_the_users_own_is_left_to_autograd():
+    class Own(Categorical):
+        pass
+
+    assert not ClosedForm.takes(small(), Own(), X)
 
 
 @pytest.mark.parametrize("settings", [{}, {"betas": (0.9, 0.99)}, {"weight_decay": 0.1}])

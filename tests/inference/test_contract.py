@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import warnings
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 import bayesrob
 from bayesrob import data, nets
 from bayesrob.attacks import FGSM, PGD
-from bayesrob.errors import InputError
+from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference import METHODS, SGD, SVI, AdversarialTraining, Ensemble
 from bayesrob.models import BayesianNetwork
 from bayesrob.predictive import FreshDraws
@@ -221,7 +222,10 @@ def test_half_moons_are_learnt(method):
     moons = data.load("half_moons", n_train=300, n_test=300, seed=0)
     moons = data.load("half_moons", n_train=1000, n_test=300, seed=0)
     model = BayesianNetwork(nets.mlp(2, (32, 32), 2, activation="leaky_relu"))
-    post = METHODS[method](**GOOD[method]).fit(model, moons, seed=0)
+    with warnings.catch_warnings():
+        # One of so few trajectories may diverge, on some processors: it is told, and what is asked here is what is learnt.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        post = METHODS[method](**GOOD[method]).fit(model, moons, seed=0)
     accuracy = (post(moons.x_test).argmax(-1) == moons.y_test).float().mean()
     assert accuracy > 0.9
 
