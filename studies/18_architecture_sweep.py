@@ -213,8 +213,8 @@ def cells(data: str, tree: xr.DataTree) -> pd.DataFrame:
     rows = []
     for method, found in _groups(tree):
         columns = {str(name): found[name].values for name in found.coords if str(name).startswith(("net.", "inference."))}
-        kept = {name: values for name, values in columns.items() if len(np.unique(values)) > 1}
-        frame = pd.DataFrame({"data": data, "method": method, **kept, "accuracy": found["accuracy"].values.round(4)})
+        varied = {name: values for name, values in columns.items() if len(np.unique(values)) > 1}
+        frame = pd.DataFrame({"data": data, "method": method, **varied, "accuracy": found["accuracy"].values.round(4)})
         for attack in found["attack"].values.tolist():
             frame[f"robustness.{attack}"] = scored(method, found, attack).round(4)
         frame["distinct_draws"] = found["distinct_draws"].values

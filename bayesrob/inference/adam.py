@@ -16,7 +16,8 @@ _aten: Any = torch.ops.aten
 class Adam:
     """Kingma & Ba 2015: to the bit what `torch.optim.Adam(..., fused=True)` does, and of its interface what is used here.
 
-    An update of 13,000 weights takes 15 microseconds; torch's class adds 90, for profiling and compilation.
+    An update of 13,000 weights takes 65 microseconds on one core of an EPYC, by torch's class 154: it asks for profiling and
+    compilation.
 
     Args:
         parameters: all of one dtype and device. lr, betas, weight_decay: as torch's.

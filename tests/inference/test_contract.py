@@ -219,7 +219,6 @@ def test_progress_bar_changes_nothing(method, classifier, moons, monkeypatch, ca
 
 @each_method
 def test_half_moons_are_learnt(method):
-    moons = data.load("half_moons", n_train=300, n_test=300, seed=0)
     moons = data.load("half_moons", n_train=1000, n_test=300, seed=0)
     model = BayesianNetwork(nets.mlp(2, (32, 32), 2, activation="leaky_relu"))
     with warnings.catch_warnings():
