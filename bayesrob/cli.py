@@ -198,8 +198,7 @@ def sweep(
         if dask is not None:
             from distributed import Client
 
-            local: Any = {"processes": True, "threads_per_worker": 1, "n_workers": workers, "dashboard_address": ":0"}
-            client = stack.enter_context(Client(**local) if dask == "local" else Client(dask))
+            client = stack.enter_context(sweeps.local_dask(workers) if dask == "local" else Client(dask))
             executor = client.get_executor()
         found = sweeps.run(grids, folder, workers=workers, executor=executor, retry=retry)
     print(found)

@@ -12,16 +12,19 @@ Wanted: 3.5 times plain for HMC, 8 for SGD, 6 for SVI; Dask with two workers wit
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import torch
+from loky import ProcessPoolExecutor
 from plain_sweep import plain_cell
 from timing import Ways, alternate, header, options, table
 
@@ -81,18 +84,19 @@ def ready(seconds: float) -> float:
 def main() -> None:
     settings = options(__doc__, cells={"type": int, "default": 24, "metavar": "N"})
     print(header())
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(2, env={**ALONE, "PYTHONPATH": ":".join(sys.path)}))
+        dask: Any = None
+        if importlib.util.find_spec("distributed"):
+            dask = stack.enter_context(sweeps.local_dask(2)).get_executor()
+        for executor in (pool, dask):
+            if executor is not None:
+                list(executor.map(ready, [1.0] * 4))
+        compare(settings, pool, dask)
+
+
+def compare(settings: Any, pool: Executor, dask: Any) -> None:
     study = cli.load_study(STUDY)
-    from loky import ProcessPoolExecutor
-
-    pool = ProcessPoolExecutor(2, env={**ALONE, "PYTHONPATH": ":".join(sys.path)})
-    dask: Any = None
-    if importlib.util.find_spec("distributed"):
-        from distributed import Client
-
-        dask = Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
-    for executor in (pool, None if dask is None else dask.get_executor()):
-        if executor is not None:
-            list(executor.map(ready, [1.0] * 4))
     scale, data = ("smoke", "digits") if settings.smoke else ("small", "mnist")
     for method, grid in study.grids(scale, data, 0).items():
         cells = sample(grid.cells(), 2 if settings.smoke else settings.cells)
@@ -107,15 +111,12 @@ def main() -> None:
         ways.add("bayesrob, in this process", fresh(cells, workers=1))
         ways.add("bayesrob, in this process, one by one", fresh(cells, workers=1, share=False))
         if dask is not None:
-            ways.add("bayesrob, Dask, 2 workers", fresh(cells, executor=dask.get_executor()))
+            ways.add("bayesrob, Dask, 2 workers", fresh(cells, executor=dask))
         ways.add("plain, 2 processes, one by one", plain)
         seconds = alternate(ways, max(1, settings.runs // 3) if method == "HMC" else settings.runs, warm_up=method != "HMC")
         column = {name: f"{60 * len(cells) / min(values):.0f}" for name, values in seconds.items()}
         title = f"{method}: {len(cells)} cells of {len(whole.runs)} runs; sharing saves {whole.alone / whole.cost:.2f}x"
         print(table(title, seconds, 1.0, "s", ways, {"cells a minute": column}), flush=True)
-    pool.shutdown()
-    if dask is not None:
-        dask.close()
 
 
 if __name__ == "__main__":

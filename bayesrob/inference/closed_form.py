@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from bayesrob.models import LIKELIHOODS, BayesianNetwork, FlatNetwork, Likelihood, LikelihoodGradient
 from bayesrob.models.gradient import Data
 from bayesrob.nets import Stack
-from bayesrob.types import Batch, Labels
+from bayesrob.types import Batch
 
 __all__ = ["ClosedForm"]
 
@@ -30,6 +28,7 @@ class ClosedForm:
         self._flat = FlatNetwork(net, likelihood)
         self.theta = self._flat.flatten(dict(net.named_parameters())).detach().requires_grad_()
         self._likelihood = LikelihoodGradient(self._flat, tuple(self.theta.shape), x, self.theta)
+        self.split = self._likelihood.split
         self._bnn, self._num_data = bnn, len(x)
         self._precision = torch.zeros(()) if bnn is None else bnn.prior_scales.to(self.theta).square().reciprocal()
 
@@ -44,10 +43,6 @@ class ClosedForm:
             return False
         used = {prefix + name for prefix, layer in stack.layers for name, _ in layer.named_parameters()}
         return used == own.keys() and len({(weight.dtype, weight.device) for weight in own.values()}) == 1
-
-    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Data]]:
-        """As `minimise` wants: labels are encoded, and points laid out, once for several batches."""
-        yield from ((data,) for data in self._likelihood.data(x, y).split(sizes))
 
     @torch.no_grad()
     def __call__(self, data: Data) -> Tensor:

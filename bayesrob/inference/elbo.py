@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bayesrob.models import FlatNetwork, LikelihoodGradient
+from bayesrob.models.gradient import Data
 from bayesrob.nets import Stack, Workspace, activate, feature_major, through_activation
 from bayesrob.types import Batch, Labels
 
@@ -24,10 +25,21 @@ class Estimator(abc.ABC):
     """Of the likelihood's part of the evidence lower bound."""
 
     @abc.abstractmethod
+    def data(self, x: Batch, y: Labels) -> Any:
+        """Points in the form that `value_and_gradients` wants; valid until others are prepared."""
+
+    @abc.abstractmethod
+    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Any]]:
+        """`data` of several batches of these sizes, prepared together."""
+
+    @abc.abstractmethod
     def value_and_gradients(
-        self, loc: Float[Tensor, " weight"], scale: Float[Tensor, " weight"], x: Batch, y: Labels
+        self, loc: Float[Tensor, " weight"], scale: Float[Tensor, " weight"], data: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """-log p(y | w) / batch, a float64 scalar, and its derivatives by means and *log* standard deviations."""
+        """-log p(y | w) / batch, a float64 scalar, and its derivatives by means and *log* standard deviations.
+
+        Their memory is used again by the next call.
+        """
 
 
 class WithGradient(torch.autograd.Function):
@@ -60,14 +72,29 @@ class SharedDraw(Estimator):
     def __init__(self, model: FlatNetwork, example: Batch, normal: Noise):
         self._likelihood, self._normal = LikelihoodGradient(model, (model.num_weights,), example), normal
 
-    def value_and_gradients(self, loc: Tensor, scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
-        likelihood = self._likelihood
+    def data(self, x: Batch, y: Labels) -> Data:
+        return self._likelihood.data(x, y)
+
+    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Data]]:
+        return self._likelihood.split(x, y, sizes)
+
+    def value_and_gradients(self, loc: Tensor, scale: Tensor, data: Data) -> tuple[Tensor, Tensor, Tensor]:
+        likelihood, count = self._likelihood, len(data.y)
         deviation = scale * self._normal(loc.shape)
         likelihood.load(loc + deviation)
-        total = likelihood(likelihood.data(x, y))
+        total = likelihood(data)
         assert total is not None
-        by_loc = likelihood.gradient().mul(-1 / len(x))
-        return total / -len(x), by_loc, deviation.mul_(by_loc)
+        by_loc = likelihood.gradient().mul_(-1 / count)
+        return total / -count, by_loc, deviation.mul_(by_loc)
+
+
+class Squared(NamedTuple):
+    """Points `[feature, point]` with their squares, which are the same whatever is drawn."""
+
+    x: Tensor
+    squares: Tensor
+    y: Labels
+    code: Tensor
 
 
 class LocalReparameterisation(Estimator):
@@ -78,30 +105,44 @@ class LocalReparameterisation(Estimator):
 
     Args:
         model: a network whose layers `nets.Stack` knows. stack: they. normal: draws the noise.
+        loc: the means, if they are always the same tensor: they are read where they lie.
     """
 
-    def __init__(self, model: FlatNetwork, stack: Stack, normal: Noise):
-        self._model, self._stack, self._normal = model, stack, normal
-        self._means, self._mean_gradient, self._variances, self._variance_gradient = (model.empty() for _ in range(4))
+    def __init__(self, model: FlatNetwork, stack: Stack, normal: Noise, loc: Tensor | None = None):
+        self._likelihood, self._stack, self._normal = model.likelihood, stack, normal
+        self._means = model.empty() if loc is None else loc.detach()
+        self._mean_gradient, self._variances, self._variance_gradient = (model.empty() for _ in range(3))
         flats = (self._means, self._variances, self._mean_gradient, self._variance_gradient)
         self._bound = [stack.bind(model.unflatten(flat)) for flat in flats]
+        self._first = next(i for i, mean in enumerate(self._bound[0]) if mean is not None)
         self._workspace = Workspace()
 
-    def value_and_gradients(self, loc: Tensor, scale: Tensor, x: Batch, y: Labels) -> tuple[Tensor, Tensor, Tensor]:
-        outputs, kept = self.outputs(loc, scale.square(), x)
-        likelihood = self._model.likelihood
-        code = likelihood.encode(y, self._stack.out_features, loc)
-        total = likelihood.total(outputs, y)
-        self._backward(kept, likelihood.score(outputs, code).mT)
-        by_log_scale = torch.mul(self._variance_gradient, self._variances).mul_(-2 / len(x))
-        return total / -len(x), self._mean_gradient.mul(-1 / len(x)), by_log_scale
+    def data(self, x: Batch, y: Labels) -> Squared:
+        points = feature_major(x)
+        rows = points.mT
+        squares = torch.mul(rows, rows, out=self._workspace.take("squares", rows.shape, rows)).mT
+        return Squared(points, squares, y, self._likelihood.encode(y, self._stack.out_features, self._means))
 
-    def outputs(self, loc: Float[Tensor, " weight"], variance: Float[Tensor, " weight"], x: Batch) -> tuple[Tensor, list]:
+    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Squared]]:
+        whole = self.data(x, y)
+        parts = (whole.x.split(sizes, -1), whole.squares.split(sizes, -1), y.split(sizes), whole.code.split(sizes))
+        yield from ((Squared(*part),) for part in zip(*parts, strict=True))
+
+    def value_and_gradients(self, loc: Tensor, scale: Tensor, data: Squared) -> tuple[Tensor, Tensor, Tensor]:
+        outputs, kept = self.outputs(loc, scale, data)
+        total, score = self._likelihood.total_and_score(outputs, data.y, data.code)
+        count = len(data.y)
+        self._backward(kept, score.mT.mul_(-1 / count))
+        # By the variance times 2 variance; the 2 is in the former.
+        return total / -count, self._mean_gradient, self._variance_gradient.mul_(self._variances)
+
+    def outputs(self, loc: Float[Tensor, " weight"], scale: Float[Tensor, " weight"], data: Squared) -> tuple[Tensor, list]:
         """Outputs `[batch, out]`, each point's by a draw of its own, and what the gradients need."""
-        self._means.copy_(loc)
-        self._variances.copy_(variance)
+        if loc.data_ptr() != self._means.data_ptr():
+            self._means.copy_(loc)
+        torch.mul(scale, scale, out=self._variances)
         kept: list[Any] = []
-        h, fresh = feature_major(x), False
+        h, fresh = data.x, False
         for i, (_, layer) in enumerate(self._stack.layers):
             mean, spread = self._bound[0][i], self._bound[1][i]
             if mean is None or spread is None:
@@ -109,7 +150,7 @@ class LocalReparameterisation(Estimator):
                 kept.append(keep)
                 fresh = False
                 continue
-            squares = torch.mul(h, h, out=self._workspace.take((i, "squares"), h.shape, h))
+            squares = data.squares if i == 0 else torch.mul(h, h, out=self._workspace.take((i, "squares"), h.shape, h))
             shape = mean.shape(h)
             # Inputs of zeros without a bias have no variance, where the square root has no derivative.
             deviation = spread(squares, self._workspace.take((i, "spread"), shape, h)).clamp_(min=1e-30).sqrt_()
@@ -120,20 +161,19 @@ class LocalReparameterisation(Estimator):
         return h.mT, kept
 
     def _backward(self, kept: list[Any], d: Tensor) -> None:
-        """From the derivative by the outputs to those by means and variances, into their flat gradients."""
+        """From the derivative by the outputs to those by means and, twice, by variances, into their flat gradients."""
         means, spreads, into_means, into_spreads = self._bound
-        first = next(i for i, mean in enumerate(means) if mean is not None)
         for i in reversed(range(len(kept))):
             mean, spread = means[i], spreads[i]
             if mean is None or spread is None:
                 d = through_activation(self._stack.layers[i][1], kept[i], d)
                 continue
             h, squares, noise, deviation = kept[i]
-            by_variance = noise.mul_(d).div_(deviation).mul_(0.5)
+            by_variance = noise.mul_(d).div_(deviation)
             mean.gradients(d, h, into_means[i], accumulate=False)
             spread.gradients(by_variance, squares, into_spreads[i], accumulate=False)
-            if i == first:
+            if i == self._first:
                 return
             by_squares = spread.transposed(by_variance, 2, self._workspace.take((i, "by squares"), h.shape, h), beta=0)
             d = mean.transposed(d, 2, self._workspace.take((i, "d"), h.shape, h), beta=0)
-            d.addcmul_(h, by_squares, value=2)
+            d.addcmul_(h, by_squares)

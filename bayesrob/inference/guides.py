@@ -13,7 +13,6 @@ from bayesrob import rng
 from bayesrob.inference.elbo import Estimator, Noise, WithGradient
 from bayesrob.models import BayesianNetwork, FlatNetwork
 from bayesrob.predictive import GaussianDraws, LowRankGaussianDraws, Predictive
-from bayesrob.types import Batch, Labels
 
 __all__ = ["Guide", "LowRank", "MeanField", "Mirrored", "kl_divergence", "low_rank_kl_divergence"]
 
@@ -59,11 +58,15 @@ class Guide(abc.ABC):
         """What the optimizer moves."""
 
     @abc.abstractmethod
-    def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
+    def loss(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
         """(kl_weight * divergence - E_q log likelihood) / num_data on a mini-batch, by one draw: at `kl_weight` 1, -ELBO.
 
-        A float64 scalar, differentiable in `parameters`.
+        A float64 scalar, differentiable in `parameters`; `data` is the estimator's.
         """
+
+    def descent(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
+        """`loss` for `minimise` alone: one without a graph has left its gradients in the parameters' `grad`."""
+        return self.loss(estimator, data, num_data)
 
     @abc.abstractmethod
     def predictive(self, **common: Any) -> Predictive:
@@ -87,21 +90,35 @@ class MeanField(Guide):
     ) -> None:
         super().__init__(model, loc, log_scale, kl_weight)
         self._divergence = Divergence(model.prior_scales) if kl_weight and isinstance(model, BayesianNetwork) else None
+        self._scale = torch.empty_like(loc)
 
     @property
     def parameters(self) -> list[Tensor]:
         return [self.loc, self.log_scale]
 
-    def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
-        def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            scale = log_scale.exp()
-            value, by_loc, by_log_scale = estimator.value_and_gradients(loc, scale, x, y)
-            if self._divergence is not None:
-                weight = self.kl_weight / num_data
-                value = value + self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, scale, weight)
-            return value, by_loc, by_log_scale
+    def loss(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
+        def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, ...]:
+            value, *gradients = self._value_and_gradients(loc, log_scale, estimator, data, num_data)
+            return value, *(gradient.clone() for gradient in gradients)  # there may be several losses in one graph
 
         return WithGradient.apply(compute, self.loc, self.log_scale)
+
+    @torch.no_grad()
+    def descent(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
+        """Without autograd: at the sizes of sweeps it takes as long as the products."""
+        found = self._value_and_gradients(self.loc, self.log_scale, estimator, data, num_data)
+        value, self.loc.grad, self.log_scale.grad = found
+        return value
+
+    def _value_and_gradients(
+        self, loc: Tensor, log_scale: Tensor, estimator: Estimator, data: Any, num_data: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        scale = torch.exp(log_scale, out=self._scale)
+        value, by_loc, by_log_scale = estimator.value_and_gradients(loc, scale, data)
+        if self._divergence is not None:
+            weight = self.kl_weight / num_data
+            value = value + self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, scale, weight)
+        return value, by_loc, by_log_scale
 
     def predictive(self, **common: Any) -> GaussianDraws:
         return GaussianDraws(self.model.net, **self.parts(), **common)
@@ -152,12 +169,13 @@ class LowRank(Guide):
     def parameters(self) -> list[Tensor]:
         return [self.loc, self.log_scale, self.factor]
 
-    def loss(self, estimator: Estimator, x: Batch, y: Labels, num_data: int) -> Float[Tensor, ""]:
+    def loss(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
         centre = torch.addcmul(self.loc, self._normal(self.factor.shape[:1]) @ self.factor, self.unit)
         divergence = low_rank_kl_divergence(self.loc, self.log_scale, self.factor, self.unit, self._prior_scales)
 
-        def compute(centre: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return estimator.value_and_gradients(centre, log_scale.exp(), x, y)
+        def compute(centre: Tensor, log_scale: Tensor) -> tuple[Tensor, ...]:
+            value, *gradients = estimator.value_and_gradients(centre, log_scale.exp(), data)
+            return value, *(gradient.clone() for gradient in gradients)
 
         value = WithGradient.apply(compute, centre, self.log_scale)
         return value + divergence * (self.kl_weight / num_data)

@@ -76,14 +76,15 @@ def minimise(
     steps = epochs * per_epoch
     rates = [group["lr"] for group in optimizer.param_groups]
     every = max(1, steps // RECORDS)
+    apart = every * max(1, min(10, steps // 20) // every)  # copies of weights, which may take as long as a short run's steps
     losses: list[float] = []
     recent: list[Tensor] = []
     # Weights are trusted once the losses after them were finite: finite weights may already have a loss that is not.
     trusted, newest = ([parameter.detach().clone() for parameter in parameters] for _ in range(2))
-    step = 0
+    step, batches = 0, _Batches(x, y, per_epoch, generator, split or _by_rows)
     with progress.bar(description, steps) as advance, torch.enable_grad():
         for epoch in range(epochs):
-            for batch in _batches(x, y, per_epoch, generator, split or _by_rows):
+            for batch in batches:
                 if decay:
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -97,19 +98,21 @@ def minimise(
                 if step % every == 0 or step == steps:
                     mean = float(torch.stack(recent).mean())
                     recent.clear()
+                    copying = step % apart == 0 or step == steps
                     # A step may also carry finite losses into weights that are not.
                     # (Of a sum, because it is 30 times as fast as asking each; one that overflows has blown up as well.)
-                    if not (
-                        math.isfinite(mean) and all(math.isfinite(parameter.detach().sum()) for parameter in parameters)
+                    if not math.isfinite(mean) or (
+                        copying and not all(math.isfinite(parameter.detach().sum()) for parameter in parameters)
                     ):
                         with torch.no_grad():
                             for parameter, old in zip(parameters, trusted, strict=True):
                                 parameter.copy_(old)
                         return Minimised(losses, steps, step)
                     losses.append(mean)
-                    trusted, newest = newest, trusted
-                    for new, parameter in zip(newest, parameters, strict=True):
-                        new.copy_(parameter.detach())
+                    if copying:
+                        trusted, newest = newest, trusted
+                        for new, parameter in zip(newest, parameters, strict=True):
+                            new.copy_(parameter.detach())
                     advance(every, note=f"loss {mean:.4f}")
             if each_epoch is not None:
                 with torch.random.fork_rng(devices=[]):
@@ -117,20 +120,32 @@ def minimise(
     return Minimised(losses, steps, None)
 
 
-def _batches(x: Batch, y: Labels, number: int, generator: torch.Generator, split: Split) -> Iterator[Sequence[Any]]:
-    """All points once, in a new order; of equal size, give or take one: a short last batch would count like a full one.
+class _Batches:
+    """All points once an epoch, in a new order; of equal size, give or take one: a short last batch would count like a full
+    one.
 
     Several batches are gathered at once, as many as `GATHERED` bytes hold: small ones take longer to ask for than to copy.
+    The next ones take their place in memory, as new memory takes longer than the copy.
     """
-    if number == 1:
-        yield from split(x, y, [len(x)])
-        return
-    parts = torch.randperm(len(x), generator=generator).to(x.device).tensor_split(number)
-    together = max(1, GATHERED // max(1, x[0].numel() * x.element_size() * len(parts[0])))
-    for start in range(0, number, together):
-        some = parts[start : start + together]
-        index = torch.cat(some)
-        yield from split(x[index], y[index], [len(part) for part in some])
+
+    def __init__(self, x: Batch, y: Labels, number: int, generator: torch.Generator, split: Split):
+        self._x, self._y, self._number, self._generator, self._split = x, y, number, generator, split
+        largest = -(-len(x) // number)
+        self._together = max(1, GATHERED // max(1, x[0].numel() * x.element_size() * largest))
+        self._room = x.new_empty(min(len(x), self._together * largest), *x.shape[1:]) if number > 1 else x
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        x, y = self._x, self._y
+        if self._number == 1:
+            yield from self._split(x, y, [len(x)])
+            return
+        parts = torch.randperm(len(x), generator=self._generator).to(x.device).tensor_split(self._number)
+        for start in range(0, self._number, self._together):
+            some = parts[start : start + self._together]
+            index = torch.cat(some)
+            # With rows of 784 numbers eight times as fast as `x[index]`.
+            rows = torch.index_select(x, 0, index, out=self._room[: len(index)])
+            yield from self._split(rows, y.index_select(0, index), [len(part) for part in some])
 
 
 def _by_rows(x: Batch, y: Labels, sizes: list[int]) -> Iterable[tuple[Batch, Labels]]:

@@ -136,10 +136,14 @@ class SVI(Inference):
         if stack is None or self.estimator == "shared_draw":
             name, estimator = "shared_draw", SharedDraw(flat, x, Mirrored(normal) if self.mirrored else normal)
         else:
-            name, estimator = "local", LocalReparameterisation(flat, stack, normal)
+            fixed = guide.loc if isinstance(guide, MeanField) else None
+            name, estimator = "local", LocalReparameterisation(flat, stack, normal, fixed)
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
-            return guide.loss(estimator, x_batch, y_batch, len(x))
+            return guide.loss(estimator, estimator.data(x_batch, y_batch), len(x))
+
+        def descent(data: Any) -> Tensor:
+            return guide.descent(estimator, data, len(x))
 
         optimizer = fused_adam(guide.parameters, self.lr, (0.9, self.beta_2))
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
@@ -153,7 +157,7 @@ class SVI(Inference):
         watch = None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive())
         with rng.global_seed(seed, "svi", "layers"):  # a plain network's dropout layers draw from the global generator
             run = minimise(
-                loss if harden is None else hardened(harden),
+                descent if harden is None else hardened(harden),
                 [*guide.parameters, *statistics(flat.net)],
                 optimizer,
                 x,
@@ -164,6 +168,7 @@ class SVI(Inference):
                 rng.generator(seed, "svi"),
                 "SVI" if harden is None else harden.method,
                 watch,
+                estimator.split if harden is None else None,
             )
         # The loss is -ELBO / N where kl_weight is 1.
         return predictive(), run.notes("SVI"), {"losses": run.losses, "steps": run.steps, "estimator": name}

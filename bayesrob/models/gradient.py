@@ -58,6 +58,13 @@ class LikelihoodGradient:
         code = self.model.likelihood.encode(y, self.stack.out_features, self._like)
         return Data(self._way.inputs(feature_major(x)), y, code)
 
+    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Data]]:
+        """As `inference.minimise` wants: labels are encoded, and points laid out, once for several batches."""
+        if self.stack is None:
+            yield from ((Data(*part, None),) for part in zip(x.split(sizes), y.split(sizes), strict=True))
+        else:
+            yield from ((data,) for data in self.data(x, y).split(sizes))
+
     def load(self, theta: Float[Tensor, "*chain weight"]) -> None:
         """Take the weights to differentiate at."""
         self._way.load(theta)

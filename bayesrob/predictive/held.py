@@ -148,7 +148,8 @@ class HeldDraws(Predictive):
         return self.num_chains if chains else None
 
     def freeze(self, num_draws: int | None = None, seed: int = 0) -> HeldDraws:
-        return self[: self.resolve(num_draws, seed)[0]]
+        count, _ = self.resolve(num_draws, seed)
+        return self if count == self.num_draws else self[:count]
 
     def __getitem__(self, index: int | slice) -> HeldDraws:
         if isinstance(index, int):

@@ -9,6 +9,7 @@ from bayesrob.sweeps.collect import collect
 from bayesrob.sweeps.engine import Status, run, status
 from bayesrob.sweeps.estimate import estimate
 from bayesrob.sweeps.grid import Grid
+from bayesrob.sweeps.local_dask import local_dask
 from bayesrob.sweeps.plan import Plan, Run, plan
 
-__all__ = ["Cell", "Grid", "Plan", "Run", "Status", "collect", "estimate", "plan", "run", "status"]
+__all__ = ["Cell", "Grid", "Plan", "Run", "Status", "collect", "estimate", "local_dask", "plan", "run", "status"]

@@ -96,6 +96,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_weights_whose_loss_was():
     assert "step 11 of 30" in result.notes("SGD")[0]
 
 
+@pytest.mark.parametrize("after", [99, 100, 101, 105, 250])
+def test_a_longer_run_ends_at_weights_of_at_most_twenty_steps_before(after):
+    """Of 300 steps; each takes 0.1 from the weight. The loss is NaN after `after` of them."""
+
+    def loss(w):
+        return lambda x, y: w.sum() * (math.nan if w.item() < -0.1 * after + 0.05 else 1.0)
+
+    w, _, _, result = run(loss, epochs=100, decay=False)
+    assert result.failed_at == after + 1
+    assert len(result.losses) == after
+    assert after - 20 <= round(-10 * float(w)) < after
+
+
 def test_a_loss_that_is_never_finite_keeps_the_start():
     w, _, _, result = run(lambda w: lambda x, y: w.sum() * math.nan, epochs=10)
     assert result.failed_at == 1

@@ -12,8 +12,8 @@ from pyro.infer import TraceMeanField_ELBO
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import SVI, svi
-from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
-from bayesrob.inference.guides import kl_divergence
+from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw, WithGradient
+from bayesrob.inference.guides import MeanField, kl_divergence
 from bayesrob.inference.optimise import Minimised
 from bayesrob.models import BayesianNetwork
 
@@ -73,7 +73,9 @@ def test_kl_divergence_of_the_prior_is_zero():
 def local_outputs(net, loc, scale, x, normal):
     """Each point's outputs by its own draw of the activations; `loc` and `scale` are flat."""
     model = BayesianNetwork(net)
-    return LocalReparameterisation(model, nets.Stack.of(net), normal).outputs(loc, scale.square(), x)[0]
+    estimator = LocalReparameterisation(model, nets.Stack.of(net), normal)
+    data = estimator.data(x, torch.zeros(len(x), dtype=torch.int64))
+    return estimator.outputs(loc, scale, data)[0]
 
 
 def test_local_outputs_of_one_layer_have_the_right_moments():
@@ -122,7 +124,7 @@ def test_local_gradients_are_those_of_autograd(activation):
     noises = [torch.randn(k, 7, generator=g).double() for k in (5, 4, 3)]
     left = iter(noises)
     estimator = LocalReparameterisation(model, nets.Stack.of(net), lambda shape: next(left).clone())
-    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach().exp(), x, y)
+    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach().exp(), estimator.data(x, y))
     means, scales, h = model.unflatten(loc), model.unflatten(log_scale.exp()), x.flatten(1)
     for layer, noise in zip((1, 3, 5), noises, strict=True):
         (w, b), (sw, sb) = ((part[f"{layer}.weight"], part[f"{layer}.bias"]) for part in (means, scales))
@@ -142,7 +144,7 @@ def test_shared_gradients_are_those_of_autograd(net):
     x, y = torch.randn(5, *shape, generator=g).double(), torch.tensor([0, 1, 1, 0, 1])
     noise = torch.randn(model.num_weights, generator=g).double()
     estimator = SharedDraw(model, x, lambda _: noise)
-    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach().exp(), x, y)
+    value, by_loc, by_log_scale = estimator.value_and_gradients(loc.detach(), log_scale.detach().exp(), estimator.data(x, y))
     expected = -model.likelihood.log_prob(model.outputs(loc + log_scale.exp() * noise, x), y).mean()
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0, check_dtype=False)
     for ours, theirs in zip((by_loc, by_log_scale), torch.autograd.grad(expected, [loc, log_scale]), strict=True):
@@ -153,11 +155,36 @@ def test_local_gradients_without_variance_are_finite():
     """All-zero inputs to a layer without bias: the square root of zero variance must not give NaN."""
     net = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
     estimator = LocalReparameterisation(BayesianNetwork(net), nets.Stack.of(net), torch.ones)
-    value, *gradients = estimator.value_and_gradients(
-        torch.ones(4), torch.zeros(4), torch.zeros(3, 2), torch.tensor([0, 1, 0])
-    )
+    data = estimator.data(torch.zeros(3, 2), torch.tensor([0, 1, 0]))
+    value, *gradients = estimator.value_and_gradients(torch.ones(4), torch.zeros(4), data)
     assert float(value) == pytest.approx(math.log(2))
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("kl_weight", [1.0, 0.3])
+@pytest.mark.parametrize("local", [True, False])
+def test_descent_leaves_the_gradients_of_the_loss(local, kl_weight):
+    """And twice the loss in one graph has twice its gradients: the estimators' memory is used again by every call."""
+    net = nets.mlp(6, (5, 4), 3, activation="tanh").double()
+    model, g = BayesianNetwork(net, prior_scale=0.7), rng.generator(0, "descent")
+    loc, log_scale = (torch.randn(model.num_weights, generator=g).double() for _ in range(2))
+    guide = MeanField(model, loc, log_scale, kl_weight)
+
+    def noise(shape):
+        return torch.ones(shape, dtype=torch.float64)
+
+    made = LocalReparameterisation(model, nets.Stack.of(net), noise, guide.loc) if local else SharedDraw(model, loc, noise)
+    batches = [(torch.randn(n, 6, generator=g).double(), torch.arange(n) % 3) for n in (7, 5)]
+    total = sum(guide.loss(made, made.data(x, y), 100) for x, y in batches)
+    expected = torch.autograd.grad(total, guide.parameters)
+    values, gradients = [], []
+    for (batch,) in made.split(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]), [7, 5]):
+        values.append(guide.descent(made, batch, 100))
+        gradients.append([parameter.grad.clone() for parameter in guide.parameters])
+    assert not values[0].requires_grad
+    torch.testing.assert_close(sum(values), total.detach(), rtol=1e-12, atol=0)
+    for ours, theirs in zip(map(sum, zip(*gradients, strict=True)), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
 
 
 @pytest.fixture
@@ -167,8 +194,15 @@ def captured_loss(monkeypatch):
     def capture(sampler, model, dataset):
         kept = {}
 
-        def keep(loss, parameters, *_):
-            kept.update(loss=loss, parameters=list(parameters))
+        def keep(loss, parameters, *others):
+            """For autograd: the run itself only asks what gradients are left behind."""
+
+            def on(x, y):
+                (batch,) = split(x, y, [len(x)])
+                return WithGradient.apply(lambda *_: (loss(*batch), *(p.grad.clone() for p in parameters)), *parameters)
+
+            split = others[-1]
+            kept.update(loss=on, parameters=list(parameters))
             return Minimised([], 0, None)
 
         monkeypatch.setattr(svi, "minimise", keep)

@@ -277,12 +277,9 @@ class Deadly:
 
 @pytest.mark.slow
 def test_dask_finishes_though_a_worker_is_killed(tmp_path, reference):
-    distributed = pytest.importorskip("distributed", reason="pip install bayesrob[distributed]")
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        victims = [worker.pid for worker in cluster.workers.values()]
+    pytest.importorskip("distributed", reason="pip install bayesrob[distributed]")
+    with sweeps.local_dask(2) as client:
+        victims = [worker.pid for worker in client.cluster.workers.values()]
         folder = tmp_path / "sweep"
 
         def kill() -> None:
