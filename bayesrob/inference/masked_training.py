@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from bayesrob import rng
 from bayesrob.data import Dataset
@@ -18,7 +17,7 @@ from bayesrob.inference.hardening import Hardening, Loss, Training, following
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.inference.sgd import check_batches, check_training, penalised, statistics
 from bayesrob.models import BayesianNetwork, Likelihood
-from bayesrob.nets import initialise
+from bayesrob.nets import forward, initialise
 from bayesrob.predictive import MaskedDraws
 from bayesrob.predictive.masked import Masks, check_rate
 
@@ -87,7 +86,7 @@ class MaskedTraining(Inference):
 
         def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
             kept = masks.draw(noise).to(x_batch.device)
-            return criterion(functional_call(net, masks.apply(parameters, kept), (x_batch,)), y_batch)
+            return criterion(forward(net, None, masks.apply(parameters, kept), x_batch), y_batch)
 
         def predictive(num_draws: int = self.num_draws) -> MaskedDraws:
             loc = {key: parameter.detach().clone() for key, parameter in parameters.items()}

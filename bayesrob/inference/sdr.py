@@ -20,7 +20,7 @@ from bayesrob.inference.optimise import minimise
 from bayesrob.inference.sgd import check_batches, check_training, penalised, statistics
 from bayesrob.inference.svi import SVI
 from bayesrob.models import BayesianNetwork, Likelihood
-from bayesrob.nets import initialise
+from bayesrob.nets import in_fast_layout, initialise
 from bayesrob.predictive import GaussianDraws, Predictive
 from bayesrob.types import Batch, Labels, Weights
 
@@ -181,7 +181,7 @@ class SDR(Inference):
     ) -> tuple[GaussianDraws, list[str], dict[str, Any]]:
         bnn = model if isinstance(model, BayesianNetwork) else None
         source = model if bnn is None else bnn.net
-        net = initialise(source, seed, "sgd").train().requires_grad_(True)
+        net = in_fast_layout(initialise(source, seed, "sgd")).train().requires_grad_(True)
         parameters, sigmas = list(net.parameters()), [sigma[name] for name, _ in net.named_parameters()]
         means = [parameter.detach().clone() for parameter in parameters]
         x, y = dataset.training(like=parameters[0])

@@ -20,7 +20,7 @@ from bayesrob.inference.closed_form import ClosedForm
 from bayesrob.inference.hardening import Hardening, LiveNetwork, Loss, Training
 from bayesrob.inference.optimise import minimise, num_epochs
 from bayesrob.models import BayesianNetwork, Likelihood
-from bayesrob.nets import initialise
+from bayesrob.nets import in_fast_layout, initialise
 from bayesrob.predictive import HeldDraws
 
 __all__ = ["SGD", "check_batches", "check_training", "penalised", "statistics"]
@@ -70,8 +70,7 @@ class SGD(Inference):
         source = model.net if bnn is not None else model
         assert isinstance(source, nn.Module)
         net = initialise(source, seed, "sgd") if self.initial == "fresh" else copy.deepcopy(source)
-        net.train().requires_grad_(True)
-        parameters = list(net.parameters())
+        parameters = list(in_fast_layout(net).train().requires_grad_(True).parameters())
         x, y = dataset.training(like=parameters[0])
         check_batches(net, len(x), self.batch_size)
         criterion = penalised(net, bnn, likelihood, len(x))
@@ -90,7 +89,10 @@ class SGD(Inference):
         def predictive() -> HeldDraws:
             if closed is not None:
                 closed.hand_back()
-            weights = {name: parameter.detach()[None].clone() for name, parameter in net.named_parameters()}
+            weights = {
+                name: parameter.detach()[None].clone(memory_format=torch.contiguous_format)
+                for name, parameter in net.named_parameters()
+            }
             return HeldDraws(net, weights, **self._common(likelihood, dataset))
 
         epochs = num_epochs(self.epochs, len(x), self.batch_size, least=10, min_steps=2000)

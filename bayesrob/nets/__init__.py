@@ -1,7 +1,7 @@
 """Architectures as plain `nn.Module`s. A new one: one file with its function, one row in `ARCHITECTURES`."""
 
 from bayesrob.nets.cnn import cnn
-from bayesrob.nets.forward import draws_forward, forward, sequence
+from bayesrob.nets.forward import draws_forward, forward, in_fast_layout, sequence
 from bayesrob.nets.joined import Joined
 from bayesrob.nets.lstm import LSTM, lstm
 from bayesrob.nets.mlp import mlp
@@ -36,6 +36,7 @@ __all__ = [
     "draws_forward",
     "feature_major",
     "forward",
+    "in_fast_layout",
     "initialise",
     "lstm",
     "mlp",
