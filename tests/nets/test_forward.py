@@ -90,3 +90,22 @@ def test_gradients_of_weights_and_inputs():
     expected = torch.autograd.grad(loop(net, weights, x).square().sum(), wanted)
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolutions_have_their_channels_last(channels):
+    """In memory alone: kernels and what comes out of them, also of one channel, where torch calls any order contiguous."""
+    net = nets.cnn((channels, 16, 17), 3, 4).eval()
+    weights = {name: tensor[0] for name, tensor in random_weights(net, 1).items()}
+    x, seen = random_inputs(4, channels, 16, 17).float(), []
+    weights = {name: tensor.float() for name, tensor in weights.items()}
+    net[1].register_forward_hook(lambda *arguments: seen.append(arguments[2].stride()))
+    with torch.no_grad():
+        ours = nets.forward(net, None, weights, x)
+        torch.testing.assert_close(ours, loop(net, {name: tensor[None] for name, tensor in weights.items()}, x)[0])
+    assert seen[0][1] == 1
+    assert seen[1][1] > 1
+    trained = nets.in_fast_layout(net)
+    assert trained is net
+    assert [parameter.stride(1) for parameter in net.parameters() if parameter.ndim == 4] == [1, 1]
+    assert all(parameter.is_contiguous() for parameter in nets.in_fast_layout(net.double()).parameters() if parameter.ndim < 4)
