@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 BLOCKED = """
 import sys
 class Blocked:
@@ -19,26 +17,27 @@ import bayesrob as br
 post = br.predictive.from_modules(torch.nn.Linear(3, 2).eval(), bounds=(0, 1), input_shape=(3,), num_classes=2)
 x, y = torch.zeros(1, 3), torch.tensor([0])
 adapters = br.attacks.adapters
-try:
-    {use}
-except br.errors.InputError as error:
-    print(error)
+for use in sys.argv[1:]:
+    try:
+        eval(use)
+    except br.errors.InputError as error:
+        print(error)
 """
 
+USES = {
+    "adapters.Foolbox(object(), 0.1)": "foolbox",
+    "adapters.Foolbox(object())": "foolbox",
+    "adapters.to_foolbox(post)": "foolbox",
+    "adapters.ART(lambda classifier: None)(post, x, y)": "The Adversarial Robustness Toolbox",
+    "adapters.to_art(post)": "The Adversarial Robustness Toolbox",
+}
 
-@pytest.mark.parametrize(
-    ("use", "name"),
-    [
-        ("adapters.Foolbox(object(), 0.1)", "foolbox"),
-        ("adapters.Foolbox(object())", "foolbox"),
-        ("adapters.to_foolbox(post)", "foolbox"),
-        ("adapters.ART(lambda classifier: None)(post, x, y)", "The Adversarial Robustness Toolbox"),
-        ("adapters.to_art(post)", "The Adversarial Robustness Toolbox"),
-    ],
-)
-def test_a_missing_library_is_named_with_the_command_that_installs_it(use, name):
-    code = BLOCKED.replace("{use}", use)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+def test_a_missing_library_is_named_with_the_command_that_installs_it():
+    done = subprocess.run([sys.executable, "-c", BLOCKED, *USES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{name} cannot be imported: No module named")
-    assert 'pip install "bayesrob[interop]"' in done.stdout
+    messages = done.stdout.strip().splitlines()
+    assert len(messages) == len(USES)
+    for message, name in zip(messages, USES.values(), strict=True):
+        assert message.startswith(f"{name} cannot be imported: No module named")
+        assert 'pip install "bayesrob[interop]"' in message

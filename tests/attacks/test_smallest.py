@@ -17,6 +17,8 @@ from tests.attacks.helpers import linear
 
 GENERATOR = torch.Generator().manual_seed(11)
 X = torch.randn(30, 7, generator=GENERATOR, dtype=torch.float64)
+SLOW = pytest.mark.slow
+
 MODELS = {
     classes: torch.randn(1, classes, 7, generator=GENERATOR, dtype=torch.float64) for classes in (2, 3, 6)
 }  # of one draw: differences of log probabilities are those of the logits
@@ -63,7 +65,7 @@ def test_fab_finds_the_closed_form(classes, by_class, norm):
     torch.testing.assert_close(norms(found - X, norm), closed_form(classes, y, norm), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("classes", MODELS)
+@pytest.mark.parametrize("classes", [pytest.param(2, marks=SLOW), 3, pytest.param(6, marks=SLOW)])  # half a minute each
 def test_carlini_wagner_finds_the_closed_form(classes):
     post, y = model(classes)
     found = CarliniWagner(lr=0.05, steps=250)(post, X, y)
@@ -75,7 +77,9 @@ def test_carlini_wagner_finds_the_closed_form(classes):
 
 
 @pytest.mark.parametrize(
-    "attack", [FAB(norm="l_2"), DeepFool(), CarliniWagner(lr=0.05, steps=250)], ids=lambda a: type(a).__name__
+    "attack",
+    [FAB(norm="l_2"), DeepFool(), pytest.param(CarliniWagner(lr=0.05, steps=250), marks=SLOW)],
+    ids=lambda a: type(a).__name__,
 )
 def test_in_a_box_it_is_the_solvers(attack):
     """Nearest point of the half space beyond the boundary inside [0, 1]^7; DeepFool clips and is only near."""

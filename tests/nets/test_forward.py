@@ -108,4 +108,6 @@ def test_convolutions_have_their_channels_last(channels):
     trained = nets.in_fast_layout(net)
     assert trained is net
     assert [parameter.stride(1) for parameter in net.parameters() if parameter.ndim == 4] == [1, 1]
-    assert all(parameter.is_contiguous() for parameter in nets.in_fast_layout(net.double()).parameters() if parameter.ndim < 4)
+    assert all(
+        parameter.is_contiguous() for parameter in nets.in_fast_layout(net.double()).parameters() if parameter.ndim < 4
+    )
