@@ -92,7 +92,7 @@ class Predictive(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def freeze(self, num_draws: int | None = None, seed: int = 0) -> Predictive:
-        """Held draws: `num_draws` drawn once from `seed`; of draws already held, the first `num_draws` (all: itself)."""
+        """Held draws: `num_draws` drawn once from `seed`; of draws already held, the first `num_draws`."""
 
     @abc.abstractmethod
     def __getitem__(self, index: int | slice) -> Predictive: ...

@@ -148,8 +148,7 @@ class HeldDraws(Predictive):
         return self.num_chains if chains else None
 
     def freeze(self, num_draws: int | None = None, seed: int = 0) -> HeldDraws:
-        count, _ = self.resolve(num_draws, seed)
-        return self if count == self.num_draws else self[:count]
+        return self[: self.resolve(num_draws, seed)[0]]
 
     def __getitem__(self, index: int | slice) -> HeldDraws:
         if isinstance(index, int):
