@@ -1,6 +1,6 @@
 """Sweeps: networks (cells) a minute, planned and in processes, beside the same cells one by one with plain torch and Pyro.
 
-python benchmarks/sweep.py [--runs 3] [--cells 24] [--smoke]
+python benchmarks/sweep.py [--runs 3] [--cells 24] [--methods HMC SGD SVI] [--smoke]
 
 A stratified sample of the small grids of `studies/18_architecture_sweep.py` on MNIST: whole runs (all their numbers of draws
 or epochs), evenly spaced when sorted by cost, until there are `--cells` cells of each method. "plain": DataLoader and Adam;
@@ -82,7 +82,8 @@ def ready(seconds: float) -> float:
 
 
 def main() -> None:
-    settings = options(__doc__, cells={"type": int, "default": 24, "metavar": "N"})
+    methods = {"nargs": "*", "default": ["HMC", "SGD", "SVI"], "choices": ["HMC", "SGD", "SVI"]}
+    settings = options(__doc__, cells={"type": int, "default": 24, "metavar": "N"}, methods=methods)
     print(header())
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(2, env={**ALONE, "PYTHONPATH": ":".join(sys.path)}))
@@ -99,6 +100,8 @@ def compare(settings: Any, pool: Executor, dask: Any) -> None:
     study = cli.load_study(STUDY)
     scale, data = ("smoke", "digits") if settings.smoke else ("small", "mnist")
     for method, grid in study.grids(scale, data, 0).items():
+        if method not in settings.methods:
+            continue
         cells = sample(grid.cells(), 2 if settings.smoke else settings.cells)
         halves = [[cell.config for cell in cells[i::2]] for i in range(2)]
         whole = sweeps.plan(cells)

@@ -147,7 +147,11 @@ def test_the_smallest_fgsm_tries_one_after_the_other():
 
 @pytest.mark.parametrize(
     "attack",
-    [DeepFool(target="given"), FAB(norm="l_2", target="given"), CarliniWagner(target="given", lr=0.05, steps=250)],
+    [
+        DeepFool(target="given"),
+        FAB(norm="l_2", target="given"),
+        pytest.param(CarliniWagner(target="given", lr=0.05, steps=250), marks=SLOW),
+    ],
     ids=lambda a: type(a).__name__,
 )
 def test_towards_a_class_the_region_is_reached(attack):
@@ -179,7 +183,7 @@ def test_towards_a_class_the_region_is_reached(attack):
         assert 1 - 1e-6 < ratio < (1.02 if isinstance(attack, CarliniWagner) else 1.35)
 
 
-@pytest.mark.parametrize("lead", [0.5, 3.0])
+@pytest.mark.parametrize("lead", [0.5, pytest.param(3.0, marks=SLOW)])
 def test_confidence_is_a_lead_in_log_probability(lead):
     """Of two classes: the plane on which the other leads by so much is so much further away."""
     post, y = model(2)
