@@ -1,4 +1,4 @@
-"""The loss of one deterministic network on a mini-batch with its gradient written out: no autograd inside the step."""
+"""The loss of deterministic networks on a mini-batch with its gradient written out: no autograd inside the step."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ from torch import Tensor, nn
 from bayesrob.models import LIKELIHOODS, BayesianNetwork, FlatNetwork, Likelihood, LikelihoodGradient
 from bayesrob.models.gradient import Data
 from bayesrob.nets import Stack
-from bayesrob.types import Batch
+from bayesrob.types import Batch, Weights
 
 __all__ = ["ClosedForm"]
 
 
 class ClosedForm:
-    """`sgd.penalised` of a stack of linear layers, over one flat weight vector, for `minimise`.
+    """`sgd.penalised` of a stack of linear layers, over one flat weight vector or one for each of several networks.
 
     At the sizes of sweeps (784-100-10 on batches of 64) autograd and the optimizer's walk over the parameters take longer
-    than the products. A call gives the loss and leaves its gradient in `theta.grad`.
+    than the products. A call gives the loss `[*network]` and leaves its gradient in `theta.grad`: no network sees another.
 
     Args:
-        net: for which `takes`; its weights are the start, and change by `hand_back` alone. bnn: where there is a prior.
-        x: the training points.
+        net: for which `takes`; its weights change by `hand_back` alone. bnn: where there is a prior. x: the training points.
+        num_data: points that a network is trained on. starts: weights by name, `[*network, *shape]`; None: those of `net`.
     """
 
-    def __init__(self, net: nn.Module, bnn: BayesianNetwork | None, likelihood: Likelihood, x: Batch):
+    def __init__(
+        self,
+        net: nn.Module,
+        bnn: BayesianNetwork | None,
+        likelihood: Likelihood,
+        x: Batch,
+        num_data: int,
+        starts: Weights | None = None,
+    ):
         self._flat = FlatNetwork(net, likelihood)
-        self.theta = self._flat.flatten(dict(net.named_parameters())).detach().requires_grad_()
+        self.theta = self._flat.flatten(starts or dict(net.named_parameters())).detach().requires_grad_()
         self._likelihood = LikelihoodGradient(self._flat, tuple(self.theta.shape), x, self.theta)
         self.split = self._likelihood.split
-        self._bnn, self._num_data = bnn, len(x)
+        self._bnn, self._num_data = bnn, num_data
         self._precision = torch.zeros(()) if bnn is None else bnn.prior_scales.to(self.theta).square().reciprocal()
 
     @staticmethod
@@ -46,7 +54,7 @@ class ClosedForm:
 
     @torch.no_grad()
     def __call__(self, data: Data) -> Tensor:
-        likelihood, count = self._likelihood, len(data.y)
+        likelihood, count = self._likelihood, data.x.shape[-1]
         likelihood.load(self.theta)
         total = likelihood(data, scale=-1 / count)
         assert total is not None
@@ -57,7 +65,15 @@ class ClosedForm:
         return value - self._bnn.log_prior(self.theta) / self._num_data
 
     @torch.no_grad()
+    def weights(self) -> dict[str, Tensor]:
+        """Those of now by name, `[*network, *shape]`, as a copy."""
+        return {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in self._views().items()}
+
+    @torch.no_grad()
     def hand_back(self) -> None:
-        """Give the network the weights of now."""
-        for name, weight in self._flat.unflatten(self.theta).items():
+        """Give the one network the weights of now."""
+        for name, weight in self._views().items():
             self._flat.net.get_parameter(name).copy_(weight)
+
+    def _views(self) -> dict[str, Tensor]:
+        return self._flat.unflatten(self.theta)

@@ -80,7 +80,7 @@ class Ensemble(Inference):
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         net = model.net if isinstance(model, BayesianNetwork) else model
         assert isinstance(net, nn.Module)
-        batched = batches(self.base, net, dataset, self.members)
+        batched = batches(self.base, net, likelihood, dataset, self.members)
         train = self._together if batched else self._in_turn
         predictive, runs, records = train(model, net, likelihood, dataset, seed)
         notes = [f"Member {i + 1} of {self.size}: {note}" for i, found in enumerate(runs) for note in found]

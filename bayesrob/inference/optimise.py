@@ -14,7 +14,7 @@ from bayesrob import progress
 from bayesrob.inference.adam import Adam
 from bayesrob.types import Batch, Labels
 
-__all__ = ["Minimised", "minimise", "num_epochs"]
+__all__ = ["RECORDS", "Batches", "Minimised", "let_fall", "minimise", "num_epochs"]
 
 RECORDS = 200
 """Losses kept of a run."""
@@ -81,13 +81,13 @@ def minimise(
     recent: list[Tensor] = []
     # Weights are trusted once the losses after them were finite: finite weights may already have a loss that is not.
     trusted, newest = ([parameter.detach().clone() for parameter in parameters] for _ in range(2))
-    step, batches = 0, _Batches(x, y, per_epoch, generator, split or _by_rows)
+    order = None if per_epoch == 1 else lambda: torch.randperm(num_data, generator=generator)
+    step, batches = 0, Batches(x, y, per_epoch, order, split or _by_rows)
     with progress.bar(description, steps) as advance, torch.enable_grad():
         for epoch in range(epochs):
             for batch in batches:
                 if decay:
-                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+                    let_fall(optimizer, rates, step / steps)
                 optimizer.zero_grad(set_to_none=True)
                 value = loss(*batch)
                 if value.requires_grad:
@@ -120,32 +120,45 @@ def minimise(
     return Minimised(losses, steps, None)
 
 
-class _Batches:
+def let_fall(optimizer: Adam | torch.optim.Optimizer, rates: Sequence[float], done: float) -> None:
+    """The learning rates of a step, when that part of all was done."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Batches:
     """All points once an epoch, in a new order; of equal size, give or take one: a short last batch would count like a full
     one.
 
     Several batches are gathered at once, as many as `GATHERED` bytes hold: small ones take longer to ask for than to copy.
     The next ones take their place in memory, as new memory takes longer than the copy.
+
+    Args:
+        order: makes the numbers of an epoch's points, `[point]`, or `[network, point]` where each of several networks has
+            an order of its own. None: all as they lie, in one batch.
     """
 
-    def __init__(self, x: Batch, y: Labels, number: int, generator: torch.Generator, split: Split):
-        self._x, self._y, self._number, self._generator, self._split = x, y, number, generator, split
-        largest = -(-len(x) // number)
-        self._together = max(1, GATHERED // max(1, x[0].numel() * x.element_size() * largest))
-        self._room = x.new_empty(min(len(x), self._together * largest), *x.shape[1:]) if number > 1 else x
+    def __init__(self, x: Batch, y: Labels, number: int, order: Callable[[], Tensor] | None, split: Split):
+        self._x, self._y, self._number, self._order, self._split = x, y, number, order, split
+        self._room = x.new_empty(0)
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         x, y = self._x, self._y
-        if self._number == 1:
+        if self._order is None:
             yield from self._split(x, y, [len(x)])
             return
-        parts = torch.randperm(len(x), generator=self._generator).to(x.device).tensor_split(self._number)
-        for start in range(0, self._number, self._together):
-            some = parts[start : start + self._together]
-            index = torch.cat(some)
+        parts = self._order().to(x.device).tensor_split(self._number, -1)
+        together = max(1, GATHERED // max(1, x[0].numel() * x.element_size() * parts[0].numel()))
+        for start in range(0, self._number, together):
+            some = parts[start : start + together]
+            index = torch.cat(some, -1)
+            if len(self._room) < index.numel():
+                self._room = x.new_empty(index.numel(), *x.shape[1:])
             # With rows of 784 numbers eight times as fast as `x[index]`.
-            rows = torch.index_select(x, 0, index, out=self._room[: len(index)])
-            yield from self._split(rows, y.index_select(0, index), [len(part) for part in some])
+            rows = torch.index_select(x, 0, index.flatten(), out=self._room[: index.numel()])
+            labels = y.index_select(0, index.flatten())
+            sizes = [part.shape[-1] for part in some]
+            yield from self._split(rows.unflatten(0, index.shape), labels.unflatten(0, index.shape), sizes)
 
 
 def _by_rows(x: Batch, y: Labels, sizes: list[int]) -> Iterable[tuple[Batch, Labels]]:

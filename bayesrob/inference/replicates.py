@@ -152,7 +152,7 @@ class Replicates:
                 trained.save(places[i])
 
         if missing := [i for i in everyone if i not in models]:
-            way, sent = self._way(model, dataset, seed, workers)
+            way, sent = self._way(model, likelihood, dataset, seed, workers)
             if way == "processes":
                 models |= self._apart(model, sent, missing, places, workers, models)
             elif way == "batched":
@@ -170,13 +170,15 @@ class Replicates:
     def _trained(self, model: nn.Module, dataset: Dataset, seed: int, member: int) -> Predictive:
         return self.method._trained(model, self.part(dataset, seed, member), self.member_seed(seed, member))
 
-    def _way(self, model: nn.Module, dataset: Dataset, seed: int, workers: int | None) -> tuple[str, bytes]:
+    def _way(
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, workers: int | None
+    ) -> tuple[str, bytes]:
         """How models are trained, and what is sent to processes. Not a matter of how many are missing: bits depend on it."""
         net, part = _network(model), self.part(dataset, seed, 0)
         asked = "processes" if self.members is None and workers is not None and workers > 1 else self.members
         if asked == "processes":
             return "processes", self._packed(model, dataset, seed)
-        if asked != "in_turn" and batches(self.method, net, part, asked):
+        if asked != "in_turn" and batches(self.method, net, likelihood, part, asked):
             return "batched", b""
         parameter = next(net.parameters())
         with torch.no_grad():  # a copy, as batch statistics are of training mode and would move

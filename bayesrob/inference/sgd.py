@@ -75,7 +75,7 @@ class SGD(Inference):
         check_batches(net, len(x), self.batch_size)
         criterion = penalised(net, bnn, likelihood, len(x))
         closes = harden is None and ClosedForm.takes(net, likelihood, x)
-        closed = ClosedForm(net, bnn, likelihood, x) if closes else None
+        closed = ClosedForm(net, bnn, likelihood, x, len(x)) if closes else None
         trained = parameters if closed is None else [closed.theta]
         kept = [*trained, *statistics(net)]
 

@@ -11,22 +11,26 @@ from torch import Tensor
 
 from bayesrob.models.flat_network import FlatNetwork
 from bayesrob.nets import Joined, Stack, Workspace, feature_major
-from bayesrob.types import Batch, Labels
+from bayesrob.types import Batch
 
 __all__ = ["Data", "LikelihoodGradient"]
 
 
 class Data(NamedTuple):
-    """Points and labels in the form that a `LikelihoodGradient` wants, made once for data that are seen again."""
+    """Points and labels in the form that a `LikelihoodGradient` wants, made once for data that are seen again.
+
+    Those of a stack may have a leading axis of chains, each with points of its own.
+    """
 
     x: Tensor
-    y: Labels
+    y: Tensor
     code: Tensor | None
 
     def split(self, sizes: list[int]) -> Iterator[Data]:
         """The points in parts of `sizes`, as views; for stacks, whose points are columns."""
         assert self.code is not None
-        yield from map(Data, self.x.split(sizes, -1), self.y.split(sizes), self.code.split(sizes))
+        axis = self.code.ndim - 2
+        yield from map(Data, self.x.split(sizes, -1), self.y.split(sizes, axis), self.code.split(sizes, axis))
 
 
 class LikelihoodGradient:
@@ -37,12 +41,12 @@ class LikelihoodGradient:
     cost as much as the products.
 
     Args:
-        model: the network and its likelihood. shape: of theta. example: points, of which the shape counts.
+        model: the network and its likelihood. shape: of theta. example: points `[batch, *shape]`, of which the shape counts.
         theta: the caller's own weights, which are to be read where they lie if they can be.
     """
 
     def __init__(self, model: FlatNetwork, shape: tuple[int, ...], example: Batch, theta: Tensor | None = None):
-        self.model, self.shape = model, shape
+        self.model, self.shape, self._ndim = model, shape, example.ndim
         self._like = theta = model.empty(*shape[:-1]) if theta is None else theta.detach()
         stack = Stack.of(model.net)
         self.stack = stack if stack is not None and stack.takes(example) else None
@@ -52,13 +56,14 @@ class LikelihoodGradient:
         else:
             self._way = _AsTheyLie(model, self.stack, theta)
 
-    def data(self, x: Batch, y: Labels) -> Data:
+    def data(self, x: Tensor, y: Tensor) -> Data:
+        """Of points `[batch, *shape]` or, for stacks, `[chain, batch, *shape]`, and labels alike."""
         if self.stack is None:
             return Data(x, y, None)
         code = self.model.likelihood.encode(y, self.stack.out_features, self._like)
-        return Data(self._way.inputs(feature_major(x)), y, code)
+        return Data(self._way.inputs(feature_major(x, x.ndim - self._ndim)), y, code)
 
-    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Data]]:
+    def split(self, x: Tensor, y: Tensor, sizes: list[int]) -> Iterator[tuple[Data]]:
         """As `inference.minimise` wants: labels are encoded, and points laid out, once for several batches."""
         if self.stack is None:
             yield from ((Data(*part, None),) for part in zip(x.split(sizes), y.split(sizes), strict=True))

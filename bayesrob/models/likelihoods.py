@@ -31,7 +31,7 @@ class Likelihood(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, y: Tensor, out_features: int, like: Tensor) -> Tensor:
-        """Labels `[batch, out]` in the form that `score` wants, made once for many calls; `like` says dtype and device."""
+        """Labels `[*draws, batch, out]` in the form that `score` wants, made once for many calls; `like`: dtype, device."""
 
     @abc.abstractmethod
     def score(self, outputs: Tensor, code: Tensor) -> Tensor:
@@ -91,7 +91,8 @@ class Categorical(Likelihood):
     def encode(self, y: Tensor, out_features: int, like: Tensor) -> Tensor:
         # Class by class in memory, as the outputs of `nets.Stack` are. Of two classes: 1 for the true one, -1 for the other.
         other = -1.0 if out_features == 2 else 0.0
-        return like.new_full((out_features, len(y)), other).scatter_(0, y.unsqueeze(0), 1.0).mT
+        shape = (*y.shape[:-1], out_features, y.shape[-1])
+        return like.new_full(shape, other).scatter_(-2, y.unsqueeze(-2), 1.0).mT
 
     def score(self, outputs: Tensor, code: Tensor) -> Tensor:
         if outputs.shape[-1] == 2:

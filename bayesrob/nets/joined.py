@@ -86,8 +86,8 @@ class Joined:
 
     @staticmethod
     def inputs(x: Tensor) -> Tensor:
-        """`[feature, point]` with the row of ones below."""
-        return torch.cat([x, x.new_ones(1, x.shape[1])])
+        """`[*chain, feature, point]` with the row of ones below."""
+        return torch.cat([x, x.new_ones(*x.shape[:-2], 1, x.shape[-1])], -2)
 
     def load(self, theta: Tensor) -> None:
         """Take the weights, in the places that were given."""
@@ -101,7 +101,7 @@ class Joined:
         """Outputs `[*chain, out, point]` of `inputs(x)`; valid until the next call, as what `backward` needs."""
         if x.shape[-1] != self._points:
             self._points, self._memory = x.shape[-1], self._lay_out(x.shape[-1])
-        h = x if self._theta.ndim == 1 else x.expand(len(self._theta), *x.shape)
+        h = x if self._theta.ndim == 1 else x.expand(len(self._theta), *x.shape[-2:])
         self._inputs_t = h.mT
         for layer, memory in zip(self._layers, self._memory, strict=True):
             self._product(layer.weight, h, out=memory.outputs)

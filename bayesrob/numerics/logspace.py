@@ -28,7 +28,7 @@ def log_softmax(logits: Float[Tensor, "*draws batch cls"]) -> Tensor:
 
 def categorical_score(
     logits: Float[Tensor, "*draws batch cls"],
-    one_hot: Float[Tensor, "batch cls"],
+    one_hot: Float[Tensor, "*own batch cls"],
     logs: Float[Tensor, "*draws batch cls"] | None = None,
 ) -> Tensor:
     """Derivative of the true class's log probability with respect to the logits: one_hot - p, exact for confident networks.

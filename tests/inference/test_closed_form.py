@@ -45,7 +45,7 @@ def test_loss_and_gradient_are_those_of_autograd(name, prior, likelihood, y):
         value = criterion(net(x), target)
         gradients = torch.autograd.grad(value, list(net.parameters()))
         wanted.append((value.detach(), torch.cat([gradient.flatten() for gradient in gradients])))
-    closed = ClosedForm(net, bnn, likelihood, X)
+    closed = ClosedForm(net, bnn, likelihood, X, len(X))
     for batch, (value, gradient) in zip(closed.split(X, y, SIZES), wanted, strict=True):
         torch.testing.assert_close(closed(*batch), value, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(closed.theta.grad, gradient, rtol=1e-10, atol=1e-12)

@@ -18,7 +18,7 @@ from bayesrob.attacks import FGSM
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError, WorkerError
 from bayesrob.inference import HMC, SDR, SGD, SVI, AdversarialTraining, Replicates, fit_once, replicates
 from bayesrob.inference.fit_once import place_of
-from bayesrob.models import BayesianNetwork
+from bayesrob.models import BayesianNetwork, Categorical
 from bayesrob.predictive import Predictive, from_predictives
 from tests.inference.moody import Moody, fits
 
@@ -266,7 +266,7 @@ def way_of(method, net, dataset, monkeypatch, cores: int = 2, long: float = 0.0,
     """How it would be trained; no process is started."""
     monkeypatch.setattr(replicates, "LONG", long)
     monkeypatch.setattr("loky.cpu_count", lambda: cores)
-    return Replicates(method, **more)._way(net, dataset, 0, workers)[0]
+    return Replicates(method, **more)._way(net, Categorical(), dataset, 0, workers)[0]
 
 
 class Own(nn.Sequential):
@@ -312,7 +312,7 @@ def test_what_cannot_be_pickled_is_not_sent(moons, monkeypatch):
 def test_a_part_of_the_images_does_not_bring_them_all():
     pixels = torch.zeros(2000, 100)
     few = data.from_arrays(pixels[:10], torch.arange(10) % 2, pixels[:10], torch.arange(10) % 2)
-    assert len(Replicates(BASE, members="processes")._way(nets.mlp(100, (), 2), few, 0, None)[1]) < 40_000
+    assert len(Replicates(BASE, members="processes")._way(nets.mlp(100, (), 2), Categorical(), few, 0, None)[1]) < 40_000
 
 
 # ---- what goes wrong ------------------------------------------------------------------------------------------------------
