@@ -32,6 +32,11 @@ def test_it_is_the_papers_network(shape, pixels):
     paper.load_state_dict(dict(zip(paper.state_dict(), net.state_dict().values(), strict=True)))
     x = random_inputs(2, *shape)
     torch.testing.assert_close(net(x), paper(x), rtol=1e-12, atol=1e-13)
+    leaf = x.requires_grad_()
+    for ours, theirs in zip(
+        *(torch.autograd.grad(f(x)[:, 0].sum(), [leaf, *f.parameters()]) for f in (net, paper)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
     assert list(net.parameters())[-2].shape == (10, 6 * pixels)
 
 
