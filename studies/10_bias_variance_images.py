@@ -163,9 +163,8 @@ def under_attack(
     for attack, sized in attacks_on(training, surrogate).items():
         sizes = [0.0, *task.rms]
         victims = models if training == ADV_BNN and attack != ALL else held
-        found = attacked(
-            victims, sized, sizes, dataset.x_test, dataset.y_test, own=attack != ALL, seed=seed, dim="size", scored=held
-        )
+        own = attack != ALL and (attack != ADV_BNN or training == ADV_BNN)  # a transferred one is the same for all
+        found = attacked(victims, sized, sizes, dataset.x_test, dataset.y_test, own=own, seed=seed, dim="size", scored=held)
         found = found.drop_vars("perturbed")
         found["predictions"] = found["predictions"].astype(np.float32)
         groups[file_name(attack)] = found.assign(label=("point", dataset.y_test.numpy()))
