@@ -62,7 +62,7 @@ class Task:
         eps: l_inf radii. judged: the one at which an evaluation's checks look at the first model. points: attacked.
         draws: of each posterior, attacked and scored. steps: of PGD. models: of each method.
         epochs: of SDR, which has no default of its own for few points. hmc: the chains. given: epochs of the other four;
-            None: their own 2,000 or 4,000 steps.
+            None: their own 2,000 or 4,000 steps. apart: whether methods that take long train their models in processes.
     """
 
     data: str
@@ -77,6 +77,7 @@ class Task:
     hmc: HMC
     models: int = 5
     given: int | None = None
+    apart: bool = True
 
     def methods(self) -> dict[str, tuple[bool, Inference]]:
         """Whether it has a prior (variance 1 / fan in), and how it is trained."""
@@ -97,7 +98,9 @@ class Task:
         dataset = self.dataset(seed)
         net = br.nets.mlp(dataset.x_train[0].numel(), self.hidden, dataset.out_features, activation="relu", seed=seed)
         model = br.models.BayesianNetwork(net, prior_scale="fan_in") if prior else net
-        many = Replicates(method, self.models, "disjoint_splits", None if name in ("SGD", "MAP") else "in_turn")
+        long = self.apart and name in ("HMC", "SDR")
+        members = None if name in ("SGD", "MAP") else "processes" if long else "in_turn"
+        many = Replicates(method, self.models, "disjoint_splits", members)
         if over == "seeds":
             dataset, many = many.part(dataset, seed, 0), dataclasses.replace(many, over="seeds")
         return many.fit(model, dataset, seed=seed, folder=folder)
@@ -110,7 +113,7 @@ class Task:
 def tasks(scale: Scale) -> dict[str, Task]:
     if scale == "smoke":
         hmc = HMC(num_samples=10, warmup=20, num_steps=5, num_chains=2)
-        return {"half moons": Task("half_moons", 40, (8,), (0.1, 0.3), 0.1, 30, 20, 3, 30, hmc, 3, 100)}
+        return {"half moons": Task("half_moons", 40, (8,), (0.1, 0.3), 0.1, 30, 20, 3, 30, hmc, 3, 100, False)}
     if scale == "small":
         hmc = HMC(num_samples=500, warmup=250, num_steps=30)
         mnist = HMC(num_samples=50, warmup=100, num_steps=30)

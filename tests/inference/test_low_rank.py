@@ -272,12 +272,11 @@ def test_objective_value_is_minus_the_elbo_over_n(captured, estimator):
     covariance = (2 * guide.log_scale.detach().double()).exp().diag()
     covariance += (guide.factor * guide.unit).detach().double().T @ (guide.factor * guide.unit).detach().double()
     expected = -elbo(exact, guide.loc.detach().double(), covariance) / 60
-    values = torch.stack([loss(exact.dataset.x_train, exact.dataset.y_train).detach() for _ in range(4000)])
-    error = (
-        float(values.reshape(-1, 2).mean(1).std()) / 2000**0.5
-    )  # over pairs: a draw and its mirror image are no two draws
+    values = torch.stack([loss(exact.dataset.x_train, exact.dataset.y_train).detach() for _ in range(1200)])
+    pairs = values.reshape(-1, 2).mean(1)  # a draw and its mirror image are no two draws
+    error = float(pairs.std()) / len(pairs) ** 0.5
     assert abs(float(values.mean()) - expected) < 4 * error
-    assert error < 0.02 * abs(expected)
+    assert error < 0.04 * abs(expected)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -177,14 +177,14 @@ import signal, sys
 from bayesrob import sweeps
 from tests.sweeps.helpers import ALL
 signal.signal(signal.SIGINT, signal.default_int_handler)
-print(sweeps.run(ALL, sys.argv[1], workers=2))
+print(sweeps.run(ALL, sys.argv[1], workers=int(sys.argv[2])))
 """
 
 
-def started(folder: Path) -> subprocess.Popen:
+def started(folder: Path, workers: int = 2) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder)],
+        [sys.executable, "-c", SCRIPT, str(folder), str(workers)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -239,7 +239,7 @@ def test_deaths_in_mid_sweep_lose_at_most_what_was_in_flight(tmp_path, reference
 
 def test_two_sweeps_on_one_folder_do_not_corrupt_it(tmp_path, reference):
     folder = tmp_path / "sweep"
-    scripts = [started(folder), started(folder)]
+    scripts = [started(folder, workers=1), started(folder, workers=1)]  # more would meet in the same way
     for script in scripts:
         out, error = script.communicate(timeout=240)
         assert "0 failed, 0 damaged" in out, error
