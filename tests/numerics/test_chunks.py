@@ -40,7 +40,7 @@ def test_chunk_size_by_hand():
 def test_outputs_per_example_of_known_networks():
     """Flattening makes a view, so it counts nothing."""
     assert outputs_per_example(nets.mlp(3, (4, 5), 2), torch.zeros(1, 3)) == 2 * 4 + 2 * 5 + 2
-    convolutions = 2 * 32 * 24**2 + 32 * 12**2 + 2 * 6 * 8**2 + 6 * 7**2
+    convolutions = 32 * 24**2 + 2 * 32 * 12**2 + 6 * 8**2 + 2 * 6 * 7**2
     assert outputs_per_example(nets.cnn((1, 28, 28), 6, 10), torch.zeros(1, 1, 28, 28)) == convolutions + 10
 
 
