@@ -98,7 +98,7 @@ class Task:
         dataset = self.dataset(seed)
         net = br.nets.mlp(dataset.x_train[0].numel(), self.hidden, dataset.out_features, activation="relu", seed=seed)
         model = br.models.BayesianNetwork(net, prior_scale="fan_in") if prior else net
-        long = self.apart and name in ("HMC", "SDR")
+        long = self.apart and name in ("SDR", "SVI", "HMC")
         members = None if name in ("SGD", "MAP") else "processes" if long else "in_turn"
         many = Replicates(method, self.models, "disjoint_splits", members)
         if over == "seeds":
