@@ -38,7 +38,7 @@ class Ensemble(Inference):
             by the order of their data (and the bootstrap) alone.
         members: trained "in_turn", one after the other, or "batched", all at once, for the base SGD and stacks of linear
             layers. None: batched where these have fewer than 2^15 weights, with several threads of torch 2^17, in turn else.
-            (One thread, batches of 128, 10 members: 2-32-32-2 3.1 times as fast, 64-100-100-10 1.5, 784-100-100-10 1.1:
+            (One thread, batches of 128, 10 members: 2-32-32-2 3 times as fast, 64-100-100-10 1 to 1.5, 784-100-100-10 1.05:
             there arithmetic is all the time, and memory grows with the members. Two threads: 784-100-100-10 1.3.)
 
     Raises:

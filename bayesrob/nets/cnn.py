@@ -21,7 +21,7 @@ def cnn(
     5x5 convolution to 32 channels, activation, 2x2 max pooling; 5x5 convolution to `hidden` channels, activation, 2x2
     max pooling with stride 1; linear. No padding. Here pooling comes before the activation: of an increasing function the
     largest value is that of the largest argument, and of a quarter of the numbers it is computed in less time (training by
-    PGD on MNIST is 1.5 to 1.8 times as fast, one core of an EPYC).
+    PGD on MNIST is 1.5 to 2 times as fast, alone on one core of an EPYC).
 
     Args:
         in_shape: `(channel, height, width)` of one image, at least 16 pixels a side (28 and 32 are usual).
