@@ -1,11 +1,12 @@
-"""Shapes in annotations are checked in the tests: jaxtyping rewrites these modules as they are imported.
+"""Shapes in annotations are checked in the tests, of the modules behind the checks of bad input.
 
-They are the ones behind the checks of bad input. In front of them, a wrong type must reach bayesrob's own error.
+In front of them, a wrong type must reach bayesrob's own error.
 """
 
-import jaxtyping
 import pytest
 import torch
+
+from tests import shapes
 
 SHAPED = [
     "bayesrob.attacks.geometry",
@@ -33,13 +34,18 @@ SHAPED = [
     "bayesrob.predictive.standard_error",
 ]
 
-jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
+shapes.install(SHAPED)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """With a process for each core, threads would only wait for each other."""
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_checked():
+    shapes.begin_again()
 
 
 @pytest.fixture(autouse=True, scope="session")
