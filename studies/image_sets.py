@@ -165,7 +165,7 @@ def tasks(scale: Scale) -> dict[str, Task]:
         mnist = Task("mnist", None, cnn(32), conv.format(32), readings=pixels, targets=True, **grey)
         resnet18 = Task("cifar10", 2000, resnet(nets.resnet18, 8), "width 8 of 64", 6, **colour)
         others: Any = {**colour, "teacher": resnet18}
-        slow: Any = {**others, "points": 100, "readings": scaled, "trainings": ("plain", "FGSM")}
+        slow: Any = {**others, "points": 100, "readings": scaled, "trainings": plain}
         return {
             "MNIST CNN-8": Task(
                 "mnist", None, cnn(8), conv.format(8), readings=pixels, trainings=plain, teacher=mnist, **grey
