@@ -103,6 +103,7 @@ class Adversary(Hardening):
 
     def __init__(self, method: str, attack: Attack, clean_weight: float, seed: int):
         self.method, self.attack, self.clean_weight, self.seed = method, attack, clean_weight, seed
+        self.moves_points = clean_weight in (0, 1)
 
     def __call__(self, training: Training) -> Loss:
         if self.clean_weight == 1:

@@ -64,16 +64,21 @@ class ClosedForm:
         self.theta.grad.addcmul_(self.theta, self._precision, value=1 / self._num_data)
         return value - self._bnn.log_prior(self.theta) / self._num_data
 
+    def at(self, x: Tensor, y: Tensor) -> Tensor:
+        """The same of points `[batch, *shape]` that were not among the batches, such as those an attack made."""
+        return self(self._likelihood.data(x, y))
+
     @torch.no_grad()
     def weights(self) -> dict[str, Tensor]:
         """Those of now by name, `[*network, *shape]`, as a copy."""
-        return {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in self._views().items()}
+        return {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in self.views().items()}
 
     @torch.no_grad()
     def hand_back(self) -> None:
         """Give the one network the weights of now."""
-        for name, weight in self._views().items():
+        for name, weight in self.views().items():
             self._flat.net.get_parameter(name).copy_(weight)
 
-    def _views(self) -> dict[str, Tensor]:
-        return self._flat.unflatten(self.theta)
+    def views(self) -> dict[str, Tensor]:
+        """Those of now by name, and of later: they lie in `theta`, which changes in place."""
+        return self._flat.unflatten(self.theta.detach())

@@ -57,6 +57,9 @@ class Hardening(abc.ABC):
     method: str
     """Name for the progress bar."""
 
+    moves_points: bool = False
+    """Whether it is the training's own loss still, asked for once a step, at points that were moved: no graph is needed."""
+
     @abc.abstractmethod
     def __call__(self, training: Training) -> Loss: ...
 
@@ -70,13 +73,14 @@ class Known(NamedTuple):
 
 
 class LiveNetwork(HeldDraws):
-    """The one network `net` in training, in evaluation mode: its weights are views of the parameters of `net`.
+    """The one network `net` in training, in evaluation mode: its weights are views of `net`'s parameters, or of `weights`.
 
     Where `known` is set, the gradient is given from there if it is the one that is asked for, and `used` tells so.
     """
 
-    def __init__(self, net: nn.Module, **common: Any):
-        super().__init__(net, {name: parameter.detach()[None] for name, parameter in net.named_parameters()}, **common)
+    def __init__(self, net: nn.Module, weights: Weights | None = None, **common: Any):
+        own = dict(net.named_parameters()) if weights is None else weights
+        super().__init__(net, {name: weight.detach()[None] for name, weight in own.items()}, **common)
         share_buffers(self.net, net)
         self.known: Known | None = None
         self.used = False

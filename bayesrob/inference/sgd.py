@@ -74,7 +74,7 @@ class SGD(Inference):
         x, y = dataset.training(like=parameters[0])
         check_batches(net, len(x), self.batch_size)
         criterion = penalised(net, bnn, likelihood, len(x))
-        closes = harden is None and ClosedForm.takes(net, likelihood, x)
+        closes = (harden is None or harden.moves_points) and ClosedForm.takes(net, likelihood, x)
         closed = ClosedForm(net, bnn, likelihood, x, len(x)) if closes else None
         trained = parameters if closed is None else [closed.theta]
         kept = [*trained, *statistics(net)]
@@ -83,8 +83,10 @@ class SGD(Inference):
             return criterion(net(x_batch), y_batch)
 
         def hardened(harden: Hardening) -> Loss:
-            live = LiveNetwork(net, **self._common(likelihood, dataset))
-            return harden(Training(loss, live.now, net, criterion))
+            common = self._common(likelihood, dataset)
+            if closed is not None:
+                return harden(Training(closed.at, LiveNetwork(net, closed.views(), **common).now))
+            return harden(Training(loss, LiveNetwork(net, **common).now, net, criterion))
 
         def predictive() -> HeldDraws:
             if closed is not None:
@@ -109,7 +111,7 @@ class SGD(Inference):
                 rng.generator(seed, "sgd"),
                 "SGD" if harden is None else harden.method,
                 None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive()),
-                None if closed is None else closed.split,
+                None if closed is None or harden is not None else closed.split,
             )
         return predictive(), run.notes("SGD"), {"losses": run.losses, "steps": run.steps}
 

@@ -25,6 +25,7 @@ from bayesrob.inference import (
     adversarial_training,
     fit_once,
     hardening,
+    sgd,
 )
 from bayesrob.inference.hardening import LiveNetwork
 from bayesrob.models import BayesianNetwork
@@ -49,6 +50,20 @@ def test_on_a_linear_classifier_it_is_logistic_loss_with_margin_minus_eps_l1_nor
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.01)
     assert np.abs(expected - plain).max() > 0.1  # and not what plain training finds
     assert abs(expected[4]) < 1e-6 < 0.01 < abs(plain[4])  # the useless feature is given up
+
+
+@pytest.mark.parametrize("bayesian", [False, True])
+def test_the_written_out_gradient_is_autograds(bayesian, monkeypatch):
+    """In float64, where the networks go the same way step by step; the attack sees the weights of the step either way."""
+    dataset, net = two_classes(60), nets.mlp(5, (7,), 2, activation="tanh").double()
+    model = BayesianNetwork(net) if bayesian else net
+    method = AdversarialTraining(PGD(eps=0.2, steps=3), SGD(epochs=5, batch_size=20))
+    post = method.fit(model, dataset)
+    monkeypatch.setattr(sgd.ClosedForm, "takes", lambda *_: False)
+    by_autograd = method.fit(model, dataset)
+    for name, weight in post.weights.items():
+        torch.testing.assert_close(weight, by_autograd.weights[name], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(post.info["losses"], by_autograd.info["losses"], rtol=1e-9)
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("l_inf", 1), ("l_2", 2)])
