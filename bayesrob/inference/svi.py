@@ -45,7 +45,7 @@ class SVI(Inference):
         estimator: "shared_draw": one draw of the weights for the whole batch, any network; successive steps use a draw and
             its mirror image, so that their noise cancels in the means. "local": local reparameterisation (Kingma, Salimans
             & Welling 2015), which draws every point's activations instead: less noise a step, for stacks of linear layers
-            (`mlp`). None: "local" where the network allows it. Its steps cost 1.3 to 2.6 times as much, and after as many it
+            (`mlp`). None: "local" where the network allows it. Its steps cost 1.3 to 3 times as much, and after as many it
             was always lower; after as many seconds mostly (-ELBO / N of MNIST under 784-512-10: 0.575 after 35 s, shared
             draws 0.646 after 45 s; 2,000 half moons under 2-32-32-2: 0.140 after 3.3 s, 0.157 after 3.1 s; but 5,000 images
             under 784-100-100-10: 7.5 after 6 s and 1.5 after 14.5 s, shared draws 2.6 after 8.5 s). Under the low-rank

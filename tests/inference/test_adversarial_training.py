@@ -58,7 +58,10 @@ def test_the_written_out_gradient_is_autograds(bayesian, monkeypatch):
     dataset, net = two_classes(60), nets.mlp(5, (7,), 2, activation="tanh").double()
     model = BayesianNetwork(net) if bayesian else net
     method = AdversarialTraining(PGD(eps=0.2, steps=3), SGD(epochs=5, batch_size=20))
+    written_out, calls = sgd.ClosedForm.at, []
+    monkeypatch.setattr(sgd.ClosedForm, "at", lambda *given: calls.append(1) or written_out(*given))
     post = method.fit(model, dataset)
+    assert len(calls) == post.info["steps"] == 15
     monkeypatch.setattr(sgd.ClosedForm, "takes", lambda *_: False)
     by_autograd = method.fit(model, dataset)
     for name, weight in post.weights.items():
