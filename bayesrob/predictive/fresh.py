@@ -15,7 +15,7 @@ from bayesrob.errors import InputError
 from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import check_num_draws
-from bayesrob.predictive.held import HeldDraws, WeightChunk, WeightFunction
+from bayesrob.predictive.held import HeldDraws, Part, WeightChunk, WeightFunction
 from bayesrob.types import Weights
 
 __all__ = ["FreshDraws"]
@@ -53,7 +53,7 @@ class FreshDraws(Predictive):
     def functions(self, size: int, num_draws: int, seed: int, dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
         generator = rng.generator(seed, "draws")
         sizes = (part.stop - part.start for part in slices(num_draws, size))
-        return self._function.chunks((self.sample(count, generator) for count in sizes), dtype)
+        return self._function.chunks((Part(self.sample(count, generator)) for count in sizes), dtype)
 
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         if seed is None:

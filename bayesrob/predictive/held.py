@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob.errors import InputError
-from bayesrob.nets import Stack, Workspace, draws_forward, feature_major, sequence
+from bayesrob.nets import Affine, Stack, Workspace, draws_forward, feature_major, sequence
 from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import check_num_draws
 from bayesrob.predictive.gradients import Pullback, autograd_vjp
 from bayesrob.types import Weights
 
-__all__ = ["HeldDraws", "WeightChunk", "WeightFunction"]
+__all__ = ["HeldDraws", "Part", "WeightChunk", "WeightFunction"]
 
 
 class WeightFunction:
@@ -27,11 +28,30 @@ class WeightFunction:
     def __init__(self, net: nn.Module):
         self.net, self.steps, self.stack = net, sequence(net), Stack.of(net)
 
-    def chunks(self, parts: Iterable[Weights], dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
-        """Each of `parts`, `[chunk, ...]` by name, as a function; they take turns with one piece of memory."""
+    def chunks(self, parts: Iterable[Part], dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
+        """Each of `parts` as a function; they take turns with one piece of memory."""
         workspace = Workspace()
-        for weights in parts:
-            yield WeightChunk(self, weights, workspace, dtype)
+        for part in parts:
+            yield WeightChunk(self, part, workspace, dtype)
+
+
+class Part:
+    """Weights of a few draws, `[chunk, ...]` by name, and what a stack's products see of them: views, made once."""
+
+    __slots__ = ("_bound", "num_draws", "weights")
+
+    def __init__(self, weights: Weights):
+        self.weights, self.num_draws = weights, len(next(iter(weights.values())))
+        self._bound: tuple[torch.dtype | None, list[Affine | None]] | None = None
+
+    def bound(self, stack: Stack, dtype: torch.dtype | None) -> list[Affine | None]:
+        """The weights in `dtype` (None: their own); a single draw's without its axis, as small products cost less so."""
+        if self._bound is None or self._bound[0] != dtype:
+            weights = self.weights if self.num_draws > 1 else {name: tensor[0] for name, tensor in self.weights.items()}
+            if dtype is not None:
+                weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
+            self._bound = dtype, stack.bind(weights)
+        return self._bound[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +59,17 @@ class WeightChunk:
     """A few draws of one network's weights as a function of the input."""
 
     function: WeightFunction
-    weights: Weights
+    part: Part
     workspace: Workspace
     dtype: torch.dtype | None = None
 
     @property
     def num_draws(self) -> int:
-        return len(next(iter(self.weights.values())))
+        return self.part.num_draws
+
+    @property
+    def weights(self) -> Weights:
+        return self.part.weights
 
     def __call__(self, x: Tensor, per_draw: bool = False) -> Tensor:
         return draws_forward(self.function.net, self.function.steps, self.weights, x, per_draw)
@@ -55,22 +79,25 @@ class WeightChunk:
         stack = self.function.stack
         if stack is None or not stack.takes(x[0] if per_draw else x):
             return autograd_vjp(self, x, per_draw, self.dtype)
-        axis = int(per_draw)  # of the points
-        weights, inputs = self.weights, feature_major(x, axis)
+        single = self.num_draws == 1
+        axis = int(per_draw and not single)  # of the points
+        inputs = feature_major(x[0] if per_draw and single else x, axis)
         if self.dtype is not None:
-            weights, inputs = {name: tensor.to(self.dtype) for name, tensor in weights.items()}, inputs.to(self.dtype)
-        bound = stack.bind(weights)
+            inputs = inputs.to(self.dtype)
+        bound = self.part.bound(stack, self.dtype)
         outputs, kept = stack.forward(bound, inputs, self.workspace)
 
         def pullback(slope: Tensor, into: Tensor) -> None:
-            major = into.movedim(axis, -1)
+            major = (into[0] if per_draw and single else into).movedim(axis, -1)
             total = major.view(inputs.shape) if _viewable(major, axis) and inputs.dtype == into.dtype else None
             target = torch.zeros_like(inputs) if total is None else total
-            stack.backward(bound, kept, slope.to(inputs.dtype).mT, self.workspace, inputs=target)
+            down = (slope[0] if single else slope).to(inputs.dtype).mT
+            stack.backward(bound, kept, down, self.workspace, inputs=target)
             if total is None:
                 major.add_(target.view(major.shape))
 
-        return outputs.mT.to(x.dtype), pullback
+        outputs = outputs.mT.to(x.dtype)
+        return outputs[None] if single else outputs, pullback
 
 
 def _viewable(major: Tensor, axis: int) -> bool:
@@ -123,6 +150,7 @@ class HeldDraws(Predictive):
         self.sample_stats = dict(sample_stats or {})
         self._function = WeightFunction(self.net)
         self._low: tuple[torch.dtype, Weights] | None = None
+        self._cut: tuple[tuple[int, int], list[Tensor], list[Part]] | None = None
 
     @property
     def num_draws(self) -> int:
@@ -130,8 +158,20 @@ class HeldDraws(Predictive):
 
     def functions(self, size: int, num_draws: int, seed: int, dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
         weights = self._rounded(dtype) if dtype is not None and self._function.stack is not None else self.weights
-        parts = ({name: tensor[part] for name, tensor in weights.items()} for part in slices(num_draws, size))
-        return self._function.chunks(parts, dtype)
+        return self._function.chunks(self._parts(weights, num_draws, size), dtype)
+
+    def _parts(self, weights: Weights, num_draws: int, size: int) -> list[Part]:
+        """The draws in parts of `size`, kept for the next step of an attack as long as the same tensors are held."""
+        cut, sizes, tensors = self._cut, (num_draws, size), list(weights.values())
+        if cut is None or cut[0] != sizes or not all(map(operator.is_, cut[1], tensors)):
+            some = slices(num_draws, size)
+            parts = [Part({name: tensor[one] for name, tensor in weights.items()}) for one in some]
+            cut = self._cut = sizes, tensors, parts
+        return cut[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made of the weights again: a copy would carry them several times."""
+        return {**super().__getstate__(), "_low": None, "_cut": None}
 
     def _rounded(self, dtype: torch.dtype) -> Weights:
         """All draws rounded to `dtype`, kept for the next step of an attack."""
@@ -188,7 +228,7 @@ class HeldDraws(Predictive):
         """Move the draws along with the module: `.to(device)`, `.double()`."""
         super()._apply(fn, recurse)
         self.weights = {name: fn(tensor) for name, tensor in self.weights.items()}
-        self._low = None
+        self._low = self._cut = None
         return self
 
 

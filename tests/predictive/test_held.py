@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -177,3 +179,36 @@ def test_weights_are_detached():
     net = network()
     post = HeldDraws(net, {name: parameter[None] for name, parameter in net.named_parameters()})
     assert not any(tensor.requires_grad for tensor in post.weights.values())
+
+
+@pytest.mark.parametrize("memory", [1, 2**30])
+@pytest.mark.parametrize("change", ["in place", "one replaced", "another precision"])
+def test_gradients_are_those_of_the_weights_as_they_are_now(memory, change):
+    """Parts of the draws are kept from one look to the next."""
+    post = held(dtype=torch.float32)
+    post.memory = memory
+    x, y = data(dtype=torch.float32)
+    before = post.input_gradient(x, y)
+    if change == "in place":
+        for weight in post.weights.values():
+            weight.mul_(0.5)
+    elif change == "one replaced":
+        name = next(iter(post.weights))
+        post.weights[name] = 0.5 * post.weights[name]
+    else:
+        post, x = post.double(), x.double()
+    anew = HeldDraws(post.net, {name: weight.clone() for name, weight in post.weights.items()}, **post._common())
+    anew.memory = memory
+    assert torch.equal(post.input_gradient(x, y), anew.input_gradient(x, y))
+    assert not torch.equal(post.input_gradient(x, y), before)
+
+
+def test_what_is_kept_between_looks_is_not_copied_along():
+    post = held()
+    x, y = data()
+    size = len(pickle.dumps(post))
+    post.memory = 1
+    expected = post.input_gradient(x, y)
+    packed = pickle.dumps(post)
+    assert abs(len(packed) - size) < 100
+    assert torch.equal(pickle.loads(packed).input_gradient(x, y), expected)
