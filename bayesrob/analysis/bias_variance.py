@@ -162,20 +162,23 @@ def _squared_error(values: np.ndarray, y: np.ndarray, weights: np.ndarray) -> _V
 
 
 def _cross_entropy(log_p: np.ndarray, y: np.ndarray, weights: np.ndarray) -> _Values:
-    """As `_squared_error`, of log probabilities `[model, point, class]`."""
+    """As `_squared_error`, of log probabilities `[model, point, class]`.
+
+    Classes stand before points in memory: a maximum or a sum over ten neighbours would take as long as the exponential.
+    """
     count, points, classes = log_p.shape
     weights = weights.astype(log_p.dtype)
-    zero = log_p == -np.inf
-    flat = np.where(zero, 0, log_p).reshape(count, -1) if zero.any() else log_p.reshape(count, -1)
-    mean = (weights @ flat).reshape(len(weights), points, classes)
-    if zero.any():
-        hit = (weights @ zero.reshape(count, -1).astype(log_p.dtype)).reshape(mean.shape) > 0
-        mean[hit] = -np.inf
-    loss = -np.take_along_axis(mean, y[None, :, None], 2)[..., 0]
-    top = mean.max(-1, keepdims=True)
+    flat = log_p.transpose(0, 2, 1).reshape(count, -1)
+    zero = flat == -np.inf
+    some = bool(zero.any())
+    mean = (weights @ (np.where(zero, 0, flat) if some else flat)).reshape(len(weights), classes, points)
+    if some:
+        mean[(weights @ zero.astype(log_p.dtype)).reshape(mean.shape) > 0] = -np.inf
+    loss = -np.take_along_axis(mean, y[None, None], 1)[:, 0]
+    top = mean.max(1, keepdims=True)
     np.subtract(mean, np.where(top == -np.inf, 0, top), out=mean)
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = -(np.log(np.exp(mean, out=mean).sum(-1)) + top[..., 0])
+        variance = -(np.log(np.exp(mean, out=mean).sum(1)) + top[:, 0])
         bias = np.where(variance == np.inf, np.nan, loss - variance)
     return _Values(*(rows.astype(np.float64) for rows in (bias, variance, loss)))
 
