@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from bayesrob.numerics import fast_precision
+
 __all__ = ["Ways", "alternate", "header", "options", "table"]
 
 PACKAGES = (
@@ -133,10 +135,14 @@ def header() -> str:
     """Machine, threads, how busy it was (a neighbour's thread makes torch's wait for each other), versions."""
     processor = platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux, or not x86
+        lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
+        said = {name.strip(): value.strip() for name, value in reversed(lines)}
+        # Names hide generations: an "AMD EPYC" may be a Zen 3 or a Zen 5, three times as fast.
+        processor = f"{said['model name']} (family {said['cpu family']}, model {said['model']})"
+    except (OSError, KeyError):  # not Linux, or not x86
         pass
+    rounds = "bfloat16 products" if fast_precision() == "bf16" else "no bfloat16 products"
+    processor = f"{processor}, {torch.backends.cpu.get_cpu_capability()}, {rounds}"
     versions = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
         try:
