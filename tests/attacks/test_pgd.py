@@ -221,7 +221,7 @@ def test_a_point_that_is_wrong_already_stays_where_it_starts():
 
 def test_fast_is_a_set_of_settings_that_may_be_overridden():
     fast = PGD.fast(0.2, steps=9)
-    assert fast == PGD(0.2, steps=9, coarse_steps=6, coarse_draws=20, stop_when_broken=True, precision=fast.precision)
+    assert fast == PGD(0.2, steps=9, coarse_steps=5, coarse_draws=25, stop_when_broken=True, precision=fast.precision)
     assert fast.precision in ("bf16", "full")
     assert fast.only_accuracy
     assert not PGD().only_accuracy
