@@ -169,7 +169,7 @@ def test_coarse_steps_of_more_draws_than_there_are(coarse_draws):
     assert torch.equal(few(held(), x, y), PGD(eps=0.3, steps=3)(held(), x, y))
 
 
-def test_coarse_steps_on_fresh_draws_are_at_new_ones():
+def test_coarse_steps_on_fresh_draws_are_at_new_ones(monkeypatch):
     x, y = data()
     asked: list[int | None] = []
     post = fresh()
@@ -179,7 +179,7 @@ def test_coarse_steps_on_fresh_draws_are_at_new_ones():
         asked.append(num_draws)
         return original(z, y, objective, num_draws, *args, **settings)
 
-    post.input_gradient = record  # type: ignore[method-assign]
+    monkeypatch.setattr(post, "input_gradient", record)
     PGD(eps=0.3, steps=3, coarse_steps=2, coarse_draws=2)(post, x, y)
     assert asked == [2, 2, None]
 
