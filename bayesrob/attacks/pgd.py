@@ -39,7 +39,7 @@ class PGD(Attack):
         precision: of the gradients' products: "full", "bf16", or on NVIDIA cards "tf32". What decides (restarts, points
             that stop) is computed in full whatever it says.
         coarse_steps: the first so many steps average only
-        coarse_draws: draws; held ones take turns.
+        coarse_draws: draws; those of `HeldDraws` take turns.
         stop_when_broken: a point that the posterior predictive gets wrong, with all draws and in full precision, leaves the
             batch. For where accuracy is the only score: such a point is not pushed any further.
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.

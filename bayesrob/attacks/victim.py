@@ -24,8 +24,9 @@ Rows = Int[Tensor, " row"] | None
 """Which of the attacked points are looked at; None: all of them, in order."""
 
 Few = tuple[int, int] | None
-"""How many draws a look is at, fewer than all, and which turn it is: held draws take turns, so that over the steps all of
-them are climbed and not always the same few. None: all."""
+"""How many draws a look is at, fewer than all, and which turn it is: those of `HeldDraws` take turns, so that over the steps
+all of them are climbed and not always the same few (of a user's modules it is the first ones: parts would be copies). None:
+all."""
 
 
 class Victim:
@@ -188,7 +189,6 @@ class Victim:
         start = turn % (all_draws // number) * number
         if start not in self._parts:
             self._parts[start] = post[start : start + number]
-            self._parts[start].memory = post.memory
         return self._parts[start], number
 
     def _labels(self, rows: Rows) -> Labels:

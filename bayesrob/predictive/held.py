@@ -209,7 +209,9 @@ class HeldDraws(Predictive):
         whole = step == 1 and start % self.num_chains == 0 and stop % self.num_chains == 0
         kept = slice(start // self.num_chains, stop // self.num_chains)
         stats = {name: values[:, kept] for name, values in self.sample_stats.items()}
-        return HeldDraws(self.net, picked, self.num_chains if whole else 1, stats if whole else None, **self._common())
+        part = HeldDraws(self.net, picked, self.num_chains if whole else 1, stats if whole else None, **self._common())
+        part.memory = self.memory
+        return part
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"draws/{name}": tensor for name, tensor in self.weights.items()}

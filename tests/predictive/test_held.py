@@ -36,8 +36,10 @@ def test_logits_are_a_loop_over_draws(name):
 def test_slices_pick_draws_as_of_a_list(index):
     post = held()
     x, _ = data()
+    post.memory = 10**6
     expected = torch.stack([post.logits(x)[d] for d in range(7)[index]])
     assert torch.equal(post[index].logits(x), expected)
+    assert post[index].memory == 10**6
 
 
 @pytest.mark.parametrize("index", [0, 3, 6, -1, -7])
