@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from bayesrob._version import __version__
 
 _ROOMS = (
     "analysis",
+    "arguments",
     "attacks",
     "auditing",
     "data",

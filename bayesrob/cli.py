@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 
-from bayesrob import __version__
+from bayesrob._version import __version__
 from bayesrob.errors import BayesrobError, check_name
 
 __all__ = ["app", "load_study", "main", "study_files"]

@@ -13,7 +13,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesrob import __version__, progress, rng
+from bayesrob import progress, rng
+from bayesrob._version import __version__
 from bayesrob.analysis.findings import Finding, allowed, attempt
 from bayesrob.analysis.intervals import LEVEL, binomial_interval
 from bayesrob.attacks import Attack

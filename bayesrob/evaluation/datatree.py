@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesrob import __version__
+from bayesrob._version import __version__
 from bayesrob.data import Dataset
 from bayesrob.evaluation.points import check_arguments, check_count
 from bayesrob.numerics import choose, slices

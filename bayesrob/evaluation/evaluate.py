@@ -11,7 +11,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesrob import __version__, progress, rng
+from bayesrob import progress, rng
+from bayesrob._version import __version__
 from bayesrob.analysis import robustness
 from bayesrob.analysis.intervals import LEVEL
 from bayesrob.attacks import FGSM, PGD, Attack, Random

@@ -12,7 +12,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from bayesrob import __version__, progress
+from bayesrob import progress
+from bayesrob._version import __version__
 from bayesrob.analysis.gradients import checked_prefixes, component_quantiles, gradient_statistics
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import xarray as xr
 
-from bayesrob import __version__, numerics
+from bayesrob import numerics
+from bayesrob._version import __version__
 from bayesrob.errors import CheckpointError, InputError
 
 __all__ = ["MANIFEST", "Results", "read_manifest"]

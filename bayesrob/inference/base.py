@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from bayesrob import __version__, numerics, rng
+from bayesrob import numerics, rng
+from bayesrob._version import __version__
 from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.models import BayesianNetwork, Categorical, Likelihood, Normal

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from bayesrob import __version__, numerics, rng
+from bayesrob import numerics, rng
+from bayesrob._version import __version__
 from bayesrob.analysis import robustness
 from bayesrob.evaluation.looks import distinct
 from bayesrob.evaluation.points import chosen_points
