@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import Any
 
 from bayesrob.errors import InputError
 
@@ -32,15 +32,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-@overload
-def whole(name: str, value: object, why: str = "", *, least: int = 1, most: int | None = None) -> int: ...
-@overload
-def whole(
-    name: str, value: object, why: str = "", *, least: int = 1, most: int | None = None, or_none: bool
-) -> int | None: ...
-def whole(
-    name: str, value: object, why: str = "", *, least: int = 1, most: int | None = None, or_none: bool = False
-) -> int | None:
+def whole(name: str, value: object, why: str = "", *, least: int = 1, most: int | None = None, or_none: bool = False) -> Any:
     """Return `value` as an `int` if it is a whole number in `[least, most]`.
 
     Args:
@@ -69,29 +61,6 @@ def whole(
     )
 
 
-@overload
-def number(
-    name: str,
-    value: object,
-    why: str,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
-) -> float: ...
-@overload
-def number(
-    name: str,
-    value: object,
-    why: str,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
-    or_none: bool,
-) -> float | None: ...
 def number(
     name: str,
     value: object,
@@ -102,7 +71,7 @@ def number(
     below: float | None = None,
     most: float | None = None,
     or_none: bool = False,
-) -> float | None:
+) -> Any:
     """Return `value` as a `float` if it is a finite real number within the limits.
 
     Args:
