@@ -12,12 +12,12 @@ from typing import Any
 
 import cyclopts
 import pandas as pd
-from study_tools import VERDICTS, Scale, chain_figures, chain_note, show, verdict_row, with_interval, worst_case_row
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.evaluation import Results
 from bayesrob.report import render
+from shared.study_tools import VERDICTS, Scale, chain_figures, chain_note, show, verdict_row, with_interval, worst_case_row
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
-from study_tools import Scale, chain_figures, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import mean_interval
 from bayesrob.evaluation import Results, evaluate_gradients
 from bayesrob.report import render
+from shared.study_tools import Scale, chain_figures, show, with_interval
 
 
 @dataclasses.dataclass(frozen=True)

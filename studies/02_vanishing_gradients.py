@@ -10,11 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import carbone_2020
 import cyclopts
 import pandas as pd
 import xarray as xr
-from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, chains_met, file_name, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
@@ -22,6 +20,18 @@ from bayesrob.analysis import mean_cosine, median_interval
 from bayesrob.analysis.gradients import NUM_DRAWS
 from bayesrob.evaluation import Results, evaluate_gradients
 from bayesrob.report import render
+from shared import carbone_2020
+from shared.study_tools import (
+    CHAINS,
+    Scale,
+    chain_figures,
+    chain_note,
+    chain_row,
+    chains_met,
+    file_name,
+    show,
+    with_interval,
+)
 
 SIZES: dict[Scale, tuple[int, int, tuple[int, ...]]] = {
     "smoke": (30, 10, (1, 5, 20)),

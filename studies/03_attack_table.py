@@ -12,20 +12,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import carbone_2020
 import cyclopts
 import numpy as np
 import pandas as pd
 import xarray as xr
-from carbone_2020 import PUBLISHED
 from scipy import stats
-from study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, file_name, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import difference_interval
 from bayesrob.evaluation import Results
 from bayesrob.report import render
+from shared import carbone_2020
+from shared.carbone_2020 import PUBLISHED
+from shared.study_tools import CHAINS, Scale, chain_figures, chain_note, chain_row, file_name, show, with_interval
 
 IMAGES = 500
 """On how many images each number was measured."""

@@ -14,11 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import carbone_2020
 import cyclopts
 import pandas as pd
 import xarray as xr
-from study_tools import (
+
+import bayesrob as br
+from bayesrob import plots
+from bayesrob.attacks import ATTACKS, Attack
+from bayesrob.errors import InputError
+from bayesrob.evaluation import Results, transfer_matrix
+from bayesrob.inference import HMC, SGD, SVI, Inference, fit_once
+from bayesrob.report import render
+from shared import carbone_2020
+from shared.study_tools import (
     CHAINS,
     VERDICTS,
     Scale,
@@ -30,14 +38,6 @@ from study_tools import (
     verdict_row,
     with_interval,
 )
-
-import bayesrob as br
-from bayesrob import plots
-from bayesrob.attacks import ATTACKS, Attack
-from bayesrob.errors import InputError
-from bayesrob.evaluation import Results, transfer_matrix
-from bayesrob.inference import HMC, SGD, SVI, Inference, fit_once
-from bayesrob.report import render
 
 Budget = Mapping[str, dict[str, Any]]
 """Settings by the name of an attack; what is not named has its defaults. An ensemble's members have the same budgets."""

@@ -16,14 +16,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import carbone_2020
 import cyclopts
-import detectors
 import numpy as np
 import pandas as pd
 import xarray as xr
-from carbone_2020 import BESIDE, FEW, Recipe, protocol, repairs
-from study_tools import (
+
+import bayesrob as br
+from bayesrob import plots, rng
+from bayesrob.analysis import median_interval
+from bayesrob.attacks import Attack, Random
+from bayesrob.attacks.geometry import norms
+from bayesrob.auditing import verdicts, well_configured
+from bayesrob.evaluation import Results
+from bayesrob.evaluation.points import chosen_points
+from bayesrob.inference import HMC, SGD, SVI, Ensemble, MCDropout
+from bayesrob.predictive import HeldDraws, Predictive
+from bayesrob.report import render
+from shared import carbone_2020, detectors
+from shared.carbone_2020 import BESIDE, FEW, Recipe, protocol, repairs
+from shared.study_tools import (
     CHAINS,
     Scale,
     chain_figures,
@@ -37,18 +48,6 @@ from study_tools import (
     thinned,
     with_interval,
 )  # fmt: skip
-
-import bayesrob as br
-from bayesrob import plots, rng
-from bayesrob.analysis import median_interval
-from bayesrob.attacks import Attack, Random
-from bayesrob.attacks.geometry import norms
-from bayesrob.auditing import verdicts, well_configured
-from bayesrob.evaluation import Results
-from bayesrob.evaluation.points import chosen_points
-from bayesrob.inference import HMC, SGD, SVI, Ensemble, MCDropout
-from bayesrob.predictive import HeldDraws, Predictive
-from bayesrob.report import render
 
 OBJECTIVES = ("double_softmax_per_draw", "expected_loss", "margin_per_draw")
 """Gradients of: the reference code's statistics; the paper's equation 2; what the audited attack climbs first."""

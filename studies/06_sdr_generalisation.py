@@ -13,14 +13,14 @@ from typing import Any
 import cyclopts
 import numpy as np
 import pandas as pd
-import sdr_runs
 import xarray as xr
-from study_tools import Scale, show
 
 from bayesrob import plots
 from bayesrob.analysis import binomial_interval, difference_interval, mean_interval
 from bayesrob.evaluation import Results
 from bayesrob.report import render
+from shared import sdr_runs
+from shared.study_tools import Scale, show
 
 PUBLISHED: dict[str, dict[str, float]] = {
     "MLP": {"vanilla": 0.9828, "decay": 0.9827, "learnable": 0.9793, "vote": 0.9839},

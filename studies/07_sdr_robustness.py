@@ -18,9 +18,7 @@ from typing import Any
 import cyclopts
 import numpy as np
 import pandas as pd
-import sdr_runs
 import xarray as xr
-from study_tools import Scale, file_name, show
 
 import bayesrob as br
 from bayesrob import plots
@@ -29,6 +27,8 @@ from bayesrob.attacks import PGD, Attack, DeepFool, LocalSearch, SmallestFGSM
 from bayesrob.evaluation import Results
 from bayesrob.predictive import GaussianDraws, Predictive
 from bayesrob.report import render
+from shared import sdr_runs
+from shared.study_tools import Scale, file_name, show
 
 PUBLISHED: dict[str, dict[str, float]] = {
     "vanilla": {"none": 0.9759, "FGSM": 0.0, "DeepFool": 0.0, "LocalSearch": 0.0},

@@ -15,10 +15,8 @@ from typing import Any
 import cyclopts
 import numpy as np
 import pandas as pd
-import sdr_runs
 import torch
 import xarray as xr
-from study_tools import Scale, show
 from torch import nn
 
 from bayesrob import plots, rng
@@ -26,6 +24,8 @@ from bayesrob.analysis import mean_interval
 from bayesrob.evaluation import Results
 from bayesrob.predictive import GaussianDraws
 from bayesrob.report import render
+from shared import sdr_runs
+from shared.study_tools import Scale, show
 
 PUBLISHED = {"MLP": "14 to 18, falling", "ResNet-18": "40 to 60, falling"}
 """Cumulated sigma as drawn in figure 9."""

@@ -14,14 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import directions
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from first_order import ORDERS, first_order, order_note, with_predictions
-from model_sets import attacked, curves, rows
-from study_tools import Scale, file_name, show
 
 import bayesrob as br
 from bayesrob import plots
@@ -30,6 +26,10 @@ from bayesrob.data.simulated import simulated_target
 from bayesrob.evaluation import Results
 from bayesrob.inference import SGD, AdversarialTraining, Inference, Replicates
 from bayesrob.report import render
+from shared import directions
+from shared.first_order import ORDERS, first_order, order_note, with_predictions
+from shared.model_sets import attacked, curves, rows
+from shared.study_tools import Scale, file_name, show
 
 NOISE = 0.5
 """Half the length of the noise's interval: its variance is NOISE^2 / 3."""

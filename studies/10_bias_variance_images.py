@@ -15,13 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import image_claims
 import numpy as np
 import pandas as pd
 import xarray as xr
-from image_sets import ADV_BNN, POSTERIORS, Task, tasks
-from model_sets import attacked, curves, rows
-from study_tools import Scale, file_name
 
 from bayesrob import plots
 from bayesrob.attacks import BV, FGSM, PGD, Attack, Transfer
@@ -29,6 +25,10 @@ from bayesrob.errors import check_name
 from bayesrob.evaluation import Results
 from bayesrob.predictive import Predictive
 from bayesrob.report import render
+from shared import image_claims
+from shared.image_sets import ADV_BNN, POSTERIORS, Task, tasks
+from shared.model_sets import attacked, curves, rows
+from shared.study_tools import Scale, file_name
 
 STEPS = 5
 """Of PGD, the paper's."""

@@ -18,8 +18,17 @@ import cyclopts
 import numpy as np
 import pandas as pd
 import xarray as xr
-from model_sets import attacked, cell, curves, rows, spread
-from study_tools import (
+
+import bayesrob as br
+from bayesrob import plots
+from bayesrob.attacks import FGSM, PGD, Attack
+from bayesrob.evaluation import Results
+from bayesrob.evaluation.points import chosen_points
+from bayesrob.inference import HMC, SDR, SGD, SVI, Ensemble, Inference, MCDropout, Replicates
+from bayesrob.predictive import HeldDraws, Predictive
+from bayesrob.report import render
+from shared.model_sets import attacked, cell, curves, rows, spread
+from shared.study_tools import (
     CHAINS,
     VERDICTS,
     Scale,
@@ -33,15 +42,6 @@ from study_tools import (
     verdict_row,
     worst_case_row,
 )
-
-import bayesrob as br
-from bayesrob import plots
-from bayesrob.attacks import FGSM, PGD, Attack
-from bayesrob.evaluation import Results
-from bayesrob.evaluation.points import chosen_points
-from bayesrob.inference import HMC, SDR, SGD, SVI, Ensemble, Inference, MCDropout, Replicates
-from bayesrob.predictive import HeldDraws, Predictive
-from bayesrob.report import render
 
 POSTERIORS = Path("results") / "posteriors"
 """Where the studies keep what they have trained, unless told otherwise."""

@@ -18,8 +18,6 @@ import cyclopts
 import numpy as np
 import pandas as pd
 import xarray as xr
-from linear_worlds import World, certified, known, linear, linear_weights, svm_rows
-from study_tools import CHAINS, Scale, chain_note, chain_row, file_name, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
@@ -29,6 +27,8 @@ from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, SVI, AdversarialTraining, Inference
 from bayesrob.predictive import Predictive
 from bayesrob.report import render
+from shared.linear_worlds import World, certified, known, linear, linear_weights, svm_rows
+from shared.study_tools import CHAINS, Scale, chain_note, chain_row, file_name, show, with_interval
 
 LEVEL = 0.99
 """Of intervals around measured accuracies."""

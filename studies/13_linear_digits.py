@@ -20,8 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from linear_weights import correlations, linear, uses, worst_margins
-from study_tools import CHAINS, Scale, chain_note, chain_row, file_name, share, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
@@ -31,6 +29,8 @@ from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, AdversarialTraining, Ensemble, Inference, fit_once
 from bayesrob.predictive import Predictive
 from bayesrob.report import render
+from shared.linear_weights import correlations, linear, uses, worst_margins
+from shared.study_tools import CHAINS, Scale, chain_note, chain_row, file_name, share, show, with_interval
 
 POSTERIORS = Path("results") / "posteriors"
 """Where the studies keep what they have trained, unless told otherwise."""

@@ -20,9 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from semantic_pictures import WAY, chosen, grid, strip, way
-from semantic_tasks import Task, classes, judges, tasks, trained
-from study_tools import Scale, file_name, share, show, with_interval
 from torch import Tensor
 
 import bayesrob as br
@@ -32,6 +29,9 @@ from bayesrob.attacks import PGD
 from bayesrob.evaluation import Results
 from bayesrob.predictive import Predictive
 from bayesrob.report import render
+from shared.semantic_pictures import WAY, chosen, grid, strip, way
+from shared.semantic_tasks import Task, classes, judges, tasks, trained
+from shared.study_tools import Scale, file_name, share, show, with_interval
 
 POSTERIORS = Path("results") / "posteriors"
 """Where the studies keep what they have trained, unless told otherwise."""

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from study_tools import Scale, file_name, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
@@ -28,6 +27,7 @@ from bayesrob.attacks import PGD, Random
 from bayesrob.evaluation import Results
 from bayesrob.inference import SGD, AdversarialTraining, Inference, Replicates, fit_once
 from bayesrob.report import render
+from shared.study_tools import Scale, file_name, show, with_interval
 
 POSTERIORS = Path("results") / "posteriors"
 """Where the studies keep what they have trained, unless told otherwise."""

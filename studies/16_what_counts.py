@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from known_worlds import ETA, WORLDS, P, World, rules
-from study_tools import CHAINS, Scale, chain_note, chain_row, show, thinned, with_interval
 from torch import Tensor
 
 import bayesrob as br
@@ -32,6 +30,8 @@ from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, SVI, AdversarialTraining, Inference
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.report import render
+from shared.known_worlds import ETA, WORLDS, P, World, rules
+from shared.study_tools import CHAINS, Scale, chain_note, chain_row, show, thinned, with_interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,6 @@ import cyclopts
 import numpy as np
 import pandas as pd
 import xarray as xr
-from manifold_parts import PARTS, averages, bases, cosines, gradients, left, mirrored, rms
-from study_tools import CHAINS, Scale, chain_note, chain_row, file_name, show, with_interval
 
 import bayesrob as br
 from bayesrob import plots
@@ -26,6 +24,8 @@ from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, SVI, Ensemble, Inference
 from bayesrob.predictive import Predictive
 from bayesrob.report import render
+from shared.manifold_parts import PARTS, averages, bases, cosines, gradients, left, mirrored, rms
+from shared.study_tools import CHAINS, Scale, chain_note, chain_row, file_name, show, with_interval
 
 WORLDS: dict[str, tuple[str, dict[str, int]]] = {
     "circles": ("sphere", {"d": 2}),

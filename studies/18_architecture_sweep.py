@@ -15,13 +15,13 @@ import cyclopts
 import numpy as np
 import pandas as pd
 import xarray as xr
-from study_tools import Scale, file_name, show
 
 from bayesrob import plots, sweeps
 from bayesrob.analysis import rank_correlation
 from bayesrob.evaluation import Results
 from bayesrob.report import render
 from bayesrob.sweeps import Grid
+from shared.study_tools import Scale, file_name, show
 
 REFERENCE = "reference"
 """FGSM on the softmax applied twice; its score has it twice as well where the prediction averages draws."""

@@ -18,7 +18,6 @@ from typing import Any
 import cyclopts
 import pandas as pd
 import xarray as xr
-from study_tools import Scale, file_name, mcnemar, show, with_interval
 from torch import nn
 
 import bayesrob as br
@@ -28,6 +27,7 @@ from bayesrob.evaluation import Results
 from bayesrob.inference import SDR, SGD, SVI, TRADES, AdvBNN, AdversarialTraining, DefensiveDistillation, Inference, fit_once
 from bayesrob.predictive import Predictive, RandomResizePad
 from bayesrob.report import render
+from shared.study_tools import Scale, file_name, mcnemar, show, with_interval
 
 POSTERIORS = Path("results") / "posteriors"
 """Where the studies keep what they have trained, unless told otherwise."""

@@ -28,8 +28,9 @@ def test_studies_lists_every_study_with_its_first_line(capsys):
 
 
 def test_every_script_is_a_study_and_what_they_share_is_none():
-    scripts = [p.name for p in (ROOT / "studies").glob("*.py") if '__name__ == "__main__"' in p.read_text()]
-    assert sorted(path.name for path in cli.study_files().values()) == sorted(scripts)
+    assert sorted(cli.study_files().values()) == sorted((ROOT / "studies").glob("*.py"))
+    assert all('__name__ == "__main__"' in path.read_text() for path in cli.study_files().values())
+    assert not any('__name__ == "__main__"' in path.read_text() for path in (ROOT / "studies" / "shared").glob("*.py"))
     assert {"quickstart", "half_moons", "vanishing_gradients", "attack_table"} <= set(cli.study_files())
 
 
@@ -108,8 +109,9 @@ def test_an_installed_wheel_runs_the_studies_too(tmp_path):
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    assert {path.name for path in (site / "bayesrob" / "_studies").glob("*.py")} == {
-        p.name for p in (ROOT / "studies").glob("*.py")
+    installed, ours = site / "bayesrob" / "_studies", ROOT / "studies"
+    assert {path.relative_to(installed) for path in installed.rglob("*.py")} == {
+        path.relative_to(ours) for path in ours.rglob("*.py")
     }
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import bayesrob.cli; sys.exit(bayesrob.cli.main())"
     command = [

@@ -116,7 +116,7 @@ def test_moves_in_words(module, values, text):
 
 
 def test_first_order_is_wrong_from_where_it_stays_wrong(module):
-    from first_order import FINE, beyond
+    from shared.first_order import FINE, beyond
 
     size, miss = np.ones(len(FINE) + 1), np.zeros(len(FINE) + 1)
     assert beyond(miss, size) == f"beyond {FINE[-1]:g}"

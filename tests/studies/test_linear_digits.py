@@ -56,7 +56,7 @@ def test_correlations_are_pearson_s_and_constants_have_none(module):
 
 
 def test_use_of_weights_whose_spread_is_known(module):
-    from linear_weights import use
+    from shared.linear_weights import use
 
     correlation, deviation = np.array([0.1, -0.2, 0.3, -0.4, np.nan]), np.array([1.0, 1.0, 2.0, 2.0, 0.0])
     found = use(np.array([-1.0, 2.0, -3.0, 4.0, 100.0]), correlation, deviation)
@@ -78,7 +78,7 @@ def test_attacks_find_what_is_exact(module, folder):
 
 
 def test_weights_are_tabled_as_the_tree_holds_them(module, folder):
-    from linear_weights import use
+    from shared.linear_weights import use
 
     features = tree(folder, "features")["features"].to_dataset()
     rows = table(folder, "weights").set_index("classifier")

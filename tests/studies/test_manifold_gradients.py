@@ -49,7 +49,7 @@ def test_mirror_images_cancel_off_the_support_and_nowhere_else(module, folder):
 
 
 def test_mirror_images_are_the_same_networks_on_the_support(module):
-    from manifold_parts import mirrored
+    from shared.manifold_parts import mirrored
 
     data = br.data.load("sphere", 50, 30, d=3, extra=2)
     post = br.predictive.from_modules([br.nets.mlp(5, (8,), 2, seed=seed).eval() for seed in range(3)])
@@ -68,7 +68,7 @@ def test_mirror_images_are_the_same_networks_on_the_support(module):
 
 @pytest.mark.parametrize(("world", "parts"), [("spheres", ["tangent", "across", "off"]), ("moons", ["tangent", "across"])])
 def test_parts_add_up_to_the_gradient(module, folder, world, parts):
-    from manifold_parts import bases, gradients
+    from shared.manifold_parts import bases, gradients
 
     name, options = module.WORLDS[world]
     data = br.data.load(name, 10, 15, **options)
@@ -140,7 +140,7 @@ def test_which_part_vanishes_first(module, tangent, across, text):
 
 
 def test_what_is_left_is_beyond_the_error(module):
-    from manifold_parts import left
+    from shared.manifold_parts import left
 
     dims = ("part", "objective", "num_draws", "point")
     values = {"norm": [[[[5.0, 5.0]]]], "standard_error": [[[[3.0, 3.0]]]], "draw_norm": [[[[8.0, 8.0]]]]}

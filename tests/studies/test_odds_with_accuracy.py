@@ -93,7 +93,7 @@ def test_the_theorem_on_the_svm_holds_in_its_range_only(folder):
 
 
 def test_linear_networks_are_the_classifiers_that_they_are_made_of(module):
-    from linear_worlds import certified, known, linear, linear_weights
+    from shared.linear_worlds import certified, known, linear, linear_weights
 
     weights = np.array([0.5, -1.0, 0.25, 1e-9])
     post = linear(weights)

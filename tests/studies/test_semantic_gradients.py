@@ -61,7 +61,7 @@ def test_agreement_and_what_chance_would_give(module):
 
 
 def test_nearest_images_vote(module):
-    from semantic_tasks import nearest
+    from shared.semantic_tasks import nearest
 
     x = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1]])
     y = torch.tensor([1, 1, 0, 2, 2])

@@ -98,7 +98,7 @@ def test_closed_forms_against_a_million_points(module):
 
 
 def test_rules_are_what_their_names_say(module):
-    from known_worlds import WORLDS, rules
+    from shared.known_worlds import WORLDS, rules
 
     for name in ("toy", "spheres", "moons"):
         world = WORLDS[name]

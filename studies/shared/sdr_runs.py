@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from study_tools import Scale
 from torch import Tensor, nn
 
 import bayesrob as br
 from bayesrob.inference import SDR, SGD, DropConnect, Inference, fit_once
 from bayesrob.predictive import GaussianDraws, Predictive
+from shared.study_tools import Scale
 
 __all__ = ["METHODS", "POSTERIORS", "Task", "correct", "tasks", "trained"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from linear_worlds import linear
 from torch import Tensor, nn
 
 import bayesrob as br
 from bayesrob.predictive import Predictive, from_modules
+from shared.linear_worlds import linear
 
 __all__ = ["ETA", "WORLDS", "P", "World", "rules"]
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from model_sets import cell, outputs
 from torch import Tensor
 
 from bayesrob import rng
 from bayesrob.analysis import mean_interval
 from bayesrob.attacks import BiasAttack, VarianceAttack
 from bayesrob.predictive import Predictive, from_modules
+from shared.model_sets import cell, outputs
 
 __all__ = ["RMS", "TABLE", "Compared", "compare"]
 

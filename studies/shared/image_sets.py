@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study_tools import Scale
 from torch import nn
 
 import bayesrob as br
 from bayesrob.attacks import BV, FGSM, PGD
 from bayesrob.inference import SGD, AdvBNN, AdversarialTraining, Inference, Replicates, fit_once
 from bayesrob.predictive import Predictive
+from shared.study_tools import Scale
 
 __all__ = ["ADV_BNN", "POSTERIORS", "Task", "tasks"]
 

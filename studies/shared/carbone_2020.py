@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from study_tools import Scale
-
 import bayesrob as br
 from bayesrob.attacks import FGSM, PGD, Attack, Random
 from bayesrob.inference import Inference, fit_once
+from shared.study_tools import Scale
 
 __all__ = ["BESIDE", "FEW", "POSTERIORS", "PUBLISHED", "Recipe", "protocol", "recipes", "repairs"]
 

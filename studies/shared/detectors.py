@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from study_tools import difference, mcnemar, share, with_interval
 
 import bayesrob as br
 from bayesrob import rng
@@ -16,6 +15,7 @@ from bayesrob.attacks import PGD, Attack
 from bayesrob.auditing import well_configured
 from bayesrob.evaluation.points import chosen_points
 from bayesrob.predictive import HeldDraws
+from shared.study_tools import difference, mcnemar, share, with_interval
 
 __all__ = [
     "ADVERSARIES", "BEST", "FALSE_POSITIVES", "SCORES", "adversaries", "judged", "notes", "rows", "uncertainties",

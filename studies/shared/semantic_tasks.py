@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from study_tools import Scale
 from torch import Tensor, nn
 
 import bayesrob as br
 from bayesrob.attacks import FGSM, PGD, Attack
 from bayesrob.inference import SGD, SVI, AdvBNN, AdversarialTraining, Inference, fit_once
 from bayesrob.predictive import Predictive
+from shared.study_tools import Scale
 
 __all__ = ["NEAREST", "Judge", "Task", "judges", "nearest", "tasks", "trained"]
 

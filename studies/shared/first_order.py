@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from model_sets import attacked
 from torch import Tensor
 
 from bayesrob.analysis import bias_variance, perturbation_terms
 from bayesrob.attacks import FGSM
 from bayesrob.evaluation.slopes import slopes
 from bayesrob.predictive import Predictive, from_modules
+from shared.model_sets import attacked
 
 __all__ = ["ORDERS", "first_order", "order_note", "with_predictions"]
 
