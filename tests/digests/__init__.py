@@ -1,0 +1,1 @@
+"""Digests of public results: `python -m tests.digests`."""
