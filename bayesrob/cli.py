@@ -149,7 +149,7 @@ def audit(
     audited = None if attack is None else br.attacks.ATTACKS[check_name("attack", attack, br.attacks.ATTACKS)](**chosen)
     _, x, y = chosen_points(br.data.load(data), num_points, seed)
     folder = path.with_name(f"{path.name}-audit") if out is None else out
-    tree = br.audit(post, x, y, eps, seed, level, audited, norm, folder=folder / "runs")
+    tree = br.audit(post, x, y, eps=eps, seed=seed, level=level, attack=audited, norm=norm, folder=folder / "runs")
     partial = folder / ".audit.nc.partial"
     tree.to_netcdf(partial, engine="h5netcdf")
     partial.replace(folder / "audit.nc")

@@ -82,7 +82,9 @@ def look(results: Results, name: str, task: Task, tables: dict[str, list[dict[st
         post = trained(task, network, seed, folder)
         print(f"{name}/{network}: {post.info['seconds']:.0f} s of training; looking", flush=True)
         draws = task.draws if post.num_draws > 1 else None
-        tree = br.evaluate(post, dataset, {"PGD": PGD(eps=task.eps, steps=20, num_draws=draws)}, None, seed, draws)
+        tree = br.evaluate(
+            post, dataset, {"PGD": PGD(eps=task.eps, steps=20, num_draws=draws)}, num_points=None, seed=seed, num_draws=draws
+        )
         results.tree(file_name(f"{name}-{network}"), tree, f"evaluation of {name}/{network} at the eps of training")
         gradients[network] = -post.input_gradient(x, y, num_draws=draws, seed=rng.derive(seed, "study", "gradient"))
         found = alignment(gradients[network], dataset, runner_up(tree, y), seed)

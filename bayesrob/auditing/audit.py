@@ -36,6 +36,7 @@ def audit(
     post: Predictive,
     x: Tensor,
     y: Tensor,
+    *,
     eps: float = 0.1,
     seed: int = 0,
     level: str = "default",

@@ -41,6 +41,7 @@ def evaluate(
     predictive: Predictive,
     dataset: Dataset,
     attacks: Mapping[str, Attack] | None = None,
+    *,
     num_points: int | None = 500,
     seed: int = 0,
     num_draws: int | None = None,

@@ -36,6 +36,7 @@ def evaluate_gradients(
     num_points: int | None = 1000,
     num_draws: Sequence[int] | None = None,
     precisions: Sequence[str] = ("float32", "float64"),
+    *,
     num_images: int = 10,
     seed: int = 0,
 ) -> xr.DataTree:

@@ -24,6 +24,7 @@ def slopes(
     x: Tensor,
     y: Tensor | None,
     perturbation: Tensor,
+    *,
     num_draws: int | None = None,
     seed: int = 0,
     batch_size: int = 250,

@@ -31,6 +31,7 @@ def transfer_matrix(
     predictives: Mapping[str, Predictive],
     dataset: Dataset,
     attack: Attack,
+    *,
     num_points: int | None = 500,
     seed: int = 0,
     num_draws: int | None = None,
