@@ -77,19 +77,36 @@ class AutoAttack(Attack):
     def only_accuracy(self) -> bool:
         return True
 
-    @property
-    def members(self) -> list[Attack]:
-        """The attacks that it runs, in order."""
+    def members(self) -> tuple[Attack, ...]:
         if self.attacks is not None:
-            return list(self.attacks)
+            return self.attacks
         common: dict[str, Any] = {"num_draws": self.num_draws, "criterion": self.criterion}
-        return VERSIONS[self.version](self.eps, self.norm, common | {"draws": self.draws})
+        return tuple(VERSIONS[self.version](self.eps, self.norm, common | {"draws": self.draws}))
+
+    def changed(self, **settings: Any) -> Attack:
+        """The ensemble with other `settings`, which its `attacks` get as well."""
+        if self.attacks is not None:
+            settings["attacks"] = tuple(one.changed(**settings) for one in self.attacks)
+        return super().changed(**settings)
+
+    def harder(self) -> Attack | None:
+        """The ensemble with harder `attacks`; None for a version, whose attacks are what they are."""
+        if self.attacks is None:
+            return None
+        return dataclasses.replace(self, attacks=tuple(one.harder() or one for one in self.attacks))
+
+    def with_radius(self, eps: float) -> Attack | None:
+        """The ensemble in another ball; those of its `attacks` that look for the smallest perturbation stay as they are."""
+        moved = super().with_radius(eps)
+        if moved is None or self.attacks is None:
+            return moved
+        return dataclasses.replace(moved, attacks=tuple(one.with_radius(eps) or one for one in self.attacks))
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         best = x.clone()
         margin = x.new_full((len(x),), -torch.inf)
         left = torch.arange(len(x), device=x.device)
-        for attack in self.members:
+        for attack in self.members():
             found, queries, gradients = attack.run(victim.predictive, x[left], victim.y[left], next_seed(generator))
             victim.queries[left] += queries
             victim.gradients[left] += gradients

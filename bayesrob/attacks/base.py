@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bayesrob import rng
+from bayesrob.arguments import is_whole, whole
 from bayesrob.attacks.criteria import Criterion, Misclassified
 from bayesrob.attacks.geometry import NORMS
 from bayesrob.attacks.victim import Victim, needs_gradients
@@ -207,6 +208,62 @@ class Attack(abc.ABC):
                     "Name one of them.",
                 )
 
+    # ---- what checks of a result ask of its attack ----------------------------------------------------------------------
+
+    def members(self) -> tuple[Attack, ...]:
+        """The attacks that this one runs on the predictive, in order: itself, unless it combines several."""
+        return (self,)
+
+    def climbed(self) -> tuple[str, ...]:
+        """The objectives whose gradients the attack climbs, each once; empty for attacks without gradients."""
+        objectives = (one._setting("objective") for one in self.members() if one.sees == "gradients")
+        return tuple(dict.fromkeys(name for name in objectives if isinstance(name, str)))
+
+    def step_sizes(self) -> tuple[float, ...]:
+        """The step sizes that were fixed by hand and are used more than once, one for each member that has one."""
+        members = [one for one in self.members() if one._setting("steps", 1) > 1]
+        sizes = (one._setting("step_size") for one in members)
+        return tuple(float(size) for size in sizes if size is not None)
+
+    def iterated(self) -> bool:
+        """Whether the attack takes more than one step."""
+        return any(one._setting("steps", 1) > 1 for one in self.members())
+
+    def draws_per_step(self, predictive: Predictive) -> int:
+        """Number of draws that each step averages, the smallest of all members; 0 if the predictive is never evaluated."""
+        if self.sees == "nothing":
+            return 0
+        return min(one.num_draws or predictive.num_draws for one in self.members())
+
+    def takes_new_draws(self) -> bool:
+        """Whether every step of a predictive drawn fresh averages new draws."""
+        return all(one.draws == "fresh" for one in self.members())
+
+    # ---- variations -----------------------------------------------------------------------------------------------------
+
+    def changed(self, **settings: Any) -> Attack:
+        """The attack with other `settings`; those that it does not have are ignored."""
+        known = {field.name for field in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: value for name, value in settings.items() if name in known})
+
+    def harder(self) -> Attack | None:
+        """The attack with twice the steps and twice the restarts; None if it takes no steps."""
+        counts = {name: self._setting(name) for name in ("steps", "restarts")}
+        doubled: dict[str, Any] = {name: 2 * value for name, value in counts.items() if is_whole(value)}
+        return dataclasses.replace(self, **doubled) if "steps" in doubled else None
+
+    def with_radius(self, eps: float) -> Attack | None:
+        """The attack in a ball of radius `eps`, a fixed step size in proportion; None if it has no radius."""
+        old, step = self._setting("eps"), self._setting("step_size")
+        if self.minimal or not old:
+            return None
+        new: dict[str, Any] = {"eps": eps} if step is None else {"eps": eps, "step_size": step * eps / old}
+        return dataclasses.replace(self, **new)
+
+    def _setting(self, name: str, default: Any = None) -> Any:
+        """The field `name`, or `default` for an attack without it."""
+        return vars(self).get(name, default)
+
     @property
     def only_accuracy(self) -> bool:
         """Whether points are left as soon as they are misclassified, so that no other score of the result means anything."""
@@ -241,9 +298,7 @@ def check_radius(eps: object) -> None:
 def check_at_least(attack: Attack, **least: int) -> None:
     """Raise unless each named field is a whole number, at least so large."""
     for name, smallest in least.items():
-        value = getattr(attack, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-            raise InputError(f"{name} is {value!r}.", f"It counts from {smallest}.", f"Give {name} >= {smallest}.")
+        whole(name, getattr(attack, name), least=smallest)
 
 
 def check_positive(attack: Attack, *names: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from bayesrob.attacks.autoattack import AutoAttack
 from bayesrob.attacks.base import Attack, Attacked
 from bayesrob.attacks.bv import UnsignedStep
 from bayesrob.attacks.transfer import Transfer
@@ -18,7 +17,7 @@ from bayesrob.errors import InputError
 from bayesrob.predictive import Predictive
 from bayesrob.types import Batch
 
-__all__ = ["Matched", "match_perturbation", "with_radius"]
+__all__ = ["Matched", "match_perturbation"]
 
 TOLERANCE = 0.02
 """Of the target: accuracy against injected perturbation is read off plots whose steps are wider."""
@@ -137,29 +136,12 @@ class Matched(Attack):
         return record
 
 
-def with_radius(attack: Attack, eps: float) -> Attack | None:
-    """The same attack in another ball, a fixed step in proportion; None if it has no radius."""
-    if isinstance(attack, Transfer):
-        inner = with_radius(attack.attack, eps)
-        return None if inner is None else dataclasses.replace(attack, attack=inner)
-    old, step = getattr(attack, "eps", None), getattr(attack, "step_size", None)
-    if attack.minimal or not old:
-        return None
-    new: dict[str, Any] = {"eps": eps}
-    if step is not None:
-        new["step_size"] = step * eps / old
-    if isinstance(attack, AutoAttack) and attack.attacks is not None:
-        # Members that look for the smallest perturbation have no radius, and stay what they are.
-        new["attacks"] = tuple(with_radius(one, eps) or one for one in attack.attacks)
-    return dataclasses.replace(attack, **new)
-
-
 def _sized(attack: Attack, size: float) -> Attack | None:
     """`with_radius`; of an unsigned step by the root of its mean square before clipping, for its eps is of any order."""
     if isinstance(attack, Transfer):
         inner = _sized(attack.attack, size)
         return None if inner is None else dataclasses.replace(attack, attack=inner)
-    return dataclasses.replace(attack, mse=size**2) if isinstance(attack, UnsignedStep) else with_radius(attack, size)
+    return dataclasses.replace(attack, mse=size**2) if isinstance(attack, UnsignedStep) else attack.with_radius(size)
 
 
 def _size(attack: Attack, target_mse: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -68,6 +68,15 @@ class Transfer(Attack):
         assert self.surrogate is not None
         found = self.attack(self.surrogate, x, victim.y, seed=next_seed(generator))
         return found if victim.bounds is None else found.clamp(*victim.bounds)
+
+    def changed(self, **settings: Any) -> Attack:
+        """The transfer with other `settings`, which the attack on the surrogate gets as well."""
+        return super().changed(**{**settings, "attack": self.attack.changed(**settings)})
+
+    def with_radius(self, eps: float) -> Attack | None:
+        """The transfer of the attack on the surrogate in another ball; None if that has no radius."""
+        inner = self.attack.with_radius(eps)
+        return None if inner is None else dataclasses.replace(self, attack=inner)
 
     @property
     def only_accuracy(self) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bayesrob.attacks import PGD, Attack, AutoAttack, Confident, Criterion, Misclassified, Transfer
-from bayesrob.attacks.matching import with_radius
+from bayesrob.attacks import PGD, Attack, AutoAttack, Confident, Criterion, Misclassified
 
 __all__ = [
     "LEVELS", "REFERENCE", "Level", "changed", "criterion", "harder", "held", "well_configured", "with_radius",
@@ -91,18 +90,14 @@ def criterion(random: bool) -> Criterion:
 
 def changed(attack: Attack, **settings: Any) -> Attack:
     """The attack with other settings, where it has such; of an ensemble its members, of a transfer the surrogate's."""
-    known = {field.name for field in dataclasses.fields(attack)}
-    new: dict[str, Any] = {name: value for name, value in settings.items() if name in known}
-    if isinstance(attack, AutoAttack) and attack.attacks is not None:
-        new["attacks"] = tuple(changed(one, **settings) for one in attack.attacks)
-    if isinstance(attack, Transfer):
-        new["attack"] = changed(attack.attack, **settings)
-    return dataclasses.replace(attack, **new)
+    return attack.changed(**settings)
 
 
 def harder(attack: Attack) -> Attack | None:
     """Twice the steps and twice the restarts; None if it has neither."""
-    if isinstance(attack, AutoAttack) and attack.attacks is not None:
-        return dataclasses.replace(attack, attacks=tuple(harder(one) or one for one in attack.attacks))
-    new = {name: 2 * value for name in ("steps", "restarts") if isinstance(value := getattr(attack, name, None), int)}
-    return dataclasses.replace(attack, **new) if "steps" in new else None
+    return attack.harder()
+
+
+def with_radius(attack: Attack, eps: float) -> Attack | None:
+    """The same attack in another ball."""
+    return attack.with_radius(eps)

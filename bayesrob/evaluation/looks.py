@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bayesrob import rng
-from bayesrob.attacks import Attack, AutoAttack
+from bayesrob.attacks import Attack
 from bayesrob.attacks.geometry import norms
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
@@ -30,7 +30,7 @@ BATCH = 50
 
 def members(attack: Attack) -> list[Attack]:
     """The attacks that it runs on the predictive itself: its own, or those of an ensemble."""
-    return attack.members if isinstance(attack, AutoAttack) else [attack]
+    return list(attack.members())
 
 
 def objectives_of(attack: Attack) -> list[str]:

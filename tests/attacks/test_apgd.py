@@ -131,7 +131,7 @@ def test_autoattack_is_no_weaker_than_its_members(version):
     """Here with a fifth of their steps."""
     post = held(bounds=(0, 1))
     x, y = torch.rand(40, 2, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 4
-    published = AutoAttack(eps=0.05, version=version).members
+    published = AutoAttack(eps=0.05, version=version).members()
     assert [type(member) for member in published] == ([APGD, APGD, FAB, Square] if version == "standard" else [APGD, APGD])
     shorter = {Square: {"queries": 1000}}
     members = tuple(dataclasses.replace(member, **shorter.get(type(member), {"steps": 20})) for member in published)

@@ -85,12 +85,12 @@ def test_an_attack_that_joins_the_registry_joins_the_gauntlet(module, monkeypatc
 def test_budgets_reach_the_members_of_an_ensemble(module):
     post = br.predictive.from_modules([br.nets.mlp(2, (), 2).eval()], bounds=(0, 1))
     attacks, _ = module.gauntlet({"l_inf": 0.1}, {"Square": {"queries": 7}, "APGD": {"steps": 3}}, {"net": post})
-    members = attacks["AutoAttack l_inf"].members
+    members = attacks["AutoAttack l_inf"].members()
     assert [type(one).__name__ for one in members] == ["APGD", "APGD", "FAB", "Square"]
     assert [members[0].steps, members[1].steps, members[1].classes, members[3].queries] == [3, 3, 9, 7]
     assert {one.eps for one in members} == {0.1}
     default, _ = module.gauntlet({"l_inf": 0.1}, {}, {"net": post})
-    assert default["AutoAttack l_inf"].members == ATTACKS["AutoAttack"](eps=0.1).members
+    assert default["AutoAttack l_inf"].members() == ATTACKS["AutoAttack"](eps=0.1).members()
 
 
 @pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
