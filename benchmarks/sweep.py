@@ -29,7 +29,7 @@ from plain_sweep import plain_cell
 from timing import Ways, alternate, header, options, table
 
 from bayesrob import cli, sweeps
-from bayesrob.inference.processes import ALONE
+from bayesrob.processes import ENVIRONMENT
 from bayesrob.sweeps import Cell, Grid
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "18_architecture_sweep.py"
@@ -86,7 +86,7 @@ def main() -> None:
     settings = options(__doc__, cells={"type": int, "default": 24, "metavar": "N"}, methods=methods)
     print(header())
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ProcessPoolExecutor(2, env={**ALONE, "PYTHONPATH": ":".join(sys.path)}))
+        pool = stack.enter_context(ProcessPoolExecutor(2, env={**ENVIRONMENT, "PYTHONPATH": ":".join(sys.path)}))
         dask: Any = None
         if importlib.util.find_spec("distributed"):
             dask = stack.enter_context(sweeps.local_dask(2)).get_executor()

@@ -22,12 +22,12 @@ from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError, WorkerError, check_name
 from bayesrob.inference.base import Inference, require, require_count
 from bayesrob.inference.fit_once import found, place_of
-from bayesrob.inference.processes import do_apart, packed
 from bayesrob.inference.sgd import SGD
 from bayesrob.inference.together import batches, train_together
 from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.nets import values_kept
 from bayesrob.predictive import HeldDraws, Predictive
+from bayesrob.processes import packed, run_in_processes
 
 __all__ = ["LONG", "Replicates"]
 
@@ -231,7 +231,7 @@ class Replicates:
         """Those that were `missing`; who failed is reported when all the others have ended."""
         with tempfile.TemporaryDirectory() as folder, progress.bar("Replicates", len(missing)) as advance:
             where = {i: places.get(i, Path(folder) / str(i)) for i in missing}
-            errors = do_apart(sent, where, _cores() if workers is None else workers, advance)
+            errors = run_in_processes(sent, where, _cores() if workers is None else workers, advance)
             trained = {i: found(place, model) for i, place in where.items() if place.exists()}
         errors = {i: error for i, error in errors.items() if i not in trained}  # saved, and a neighbour's death came first
         if errors:

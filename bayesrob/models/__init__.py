@@ -1,6 +1,6 @@
 """Pyro models: network x prior x likelihood."""
 
-from bayesrob.models.bayesian_network import BayesianNetwork
+from bayesrob.models.bayesian_network import BayesianNetwork, network_of
 from bayesrob.models.flat import LogJoint
 from bayesrob.models.flat_network import FlatNetwork
 from bayesrob.models.gradient import LikelihoodGradient
@@ -15,4 +15,5 @@ __all__ = [
     "LikelihoodGradient",
     "LogJoint",
     "Normal",
+    "network_of",
 ]

@@ -19,7 +19,7 @@ from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Normal
 from bayesrob.nets import forward
 from bayesrob.types import Batch, Labels
 
-__all__ = ["BayesianNetwork"]
+__all__ = ["BayesianNetwork", "network_of"]
 
 
 class BayesianNetwork(FlatNetwork):
@@ -142,6 +142,11 @@ class BayesianNetwork(FlatNetwork):
                 "Pass len(x_train), or leave it out for all the data.",
             )
         return 1.0 if num_data is None else num_data / len(x)
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """Return the network of a `BayesianNetwork`; any other module is a network itself and is returned as it is."""
+    return model.net if isinstance(model, BayesianNetwork) else model
 
 
 def _scale(prior_scale: float | str, shape: torch.Size) -> float:

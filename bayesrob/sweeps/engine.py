@@ -249,9 +249,9 @@ def _processes(left: Sequence[Run], task: Task, workers: int | None, advance: An
 def _pool(runs: Sequence[Run], count: int, task: Task, advance: Any) -> list[Run]:
     from loky import ProcessPoolExecutor
 
-    from bayesrob.inference.processes import ALONE, begin
+    from bayesrob.processes import ENVIRONMENT, set_up
 
-    pool = ProcessPoolExecutor(count, initializer=begin, initargs=(os.getpid(),), env=ALONE)
+    pool = ProcessPoolExecutor(count, initializer=set_up, initargs=(os.getpid(),), env=ENVIRONMENT)
     try:
         return _submit(pool, runs, task, advance)
     finally:

@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
-from bayesrob.models import BayesianNetwork
+from bayesrob.models import network_of
 from bayesrob.sweeps.cell import Cell, canonical
 
 __all__ = ["PREFIXES", "Plan", "Run", "plan"]
@@ -122,7 +120,5 @@ def _size(key: str, cell: Cell) -> tuple[int, int]:
     """Weights of the network and training points."""
     if key not in _sizes:
         model = cell.network()
-        net: Any = model.net if isinstance(model, BayesianNetwork) else model
-        assert isinstance(net, nn.Module)
-        _sizes[key] = sum(parameter.numel() for parameter in net.parameters()), len(cell.dataset().x_train)
+        _sizes[key] = sum(parameter.numel() for parameter in network_of(model).parameters()), len(cell.dataset().x_train)
     return _sizes[key]

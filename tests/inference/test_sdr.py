@@ -13,7 +13,7 @@ from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import HMC, SDR, SGD, SVI, DropConnect
 from bayesrob.inference.closed_form import ClosedForm
 from bayesrob.inference.initial_sigma import initial_sigma
-from bayesrob.models import BayesianNetwork
+from bayesrob.models import BayesianNetwork, network_of
 from bayesrob.nets import initialise
 from bayesrob.predictive import GaussianDraws
 
@@ -153,7 +153,7 @@ def test_without_noise_it_is_adam_bit_for_bit(net, monkeypatch):
 @each_network
 def test_learnable_is_svi_without_divergence(net):
     dataset = digits()
-    inner = net.net if isinstance(net, BayesianNetwork) else net
+    inner = network_of(net)
     start = {n: 0.1 * (p[0].numel() ** -0.5 if p.ndim > 1 else 1.0) for n, p in inner.named_parameters()}
     common = {"epochs": 3, "batch_size": 16, "lr": 0.003, "kl_weight": 0.0, "num_draws": 6}
     sdr = SDR(variance="learnable", initial_sigma=start, **common).fit(net, dataset, seed=2)
