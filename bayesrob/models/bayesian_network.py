@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pyro import distributions
 from torch import Tensor, nn
 
+from bayesrob.arguments import number
 from bayesrob.errors import InputError, check_name
 from bayesrob.models.flat_network import FlatNetwork
 from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Normal
@@ -42,6 +43,12 @@ class BayesianNetwork(FlatNetwork):
     Raises:
         InputError: a scale that is not positive, a noise_scale without "normal", a network with batch normalisation.
         UnknownNameError: an unknown likelihood or prior_scale.
+
+    Example:
+        >>> bnn = br.models.BayesianNetwork(net, prior_scale="fan_in")
+        >>> theta = bnn.flatten(dict(net.named_parameters())).detach()
+        >>> bool(bnn.log_joint(theta, x, y) < bnn.log_prior(theta))
+        True
     """
 
     def __init__(
@@ -85,7 +92,8 @@ class BayesianNetwork(FlatNetwork):
         """Sample weights and observations, or condition on `y`; returns the observations.
 
         Args:
-            x: `[batch, *shape]`. y: `[batch]` classes or `[batch, out]` targets.
+            x: inputs `[batch, *shape]`.
+            y: classes `[batch]` or targets `[batch, out]`; None samples the observations.
             num_data: size of the whole data set when `x` is a mini-batch of it.
         """
         like = self.prior_scales
@@ -95,9 +103,8 @@ class BayesianNetwork(FlatNetwork):
             normal: Any = distributions.Normal(torch.zeros_like(scale), scale)
             prior = normal.expand(shape).to_event(len(shape))
             weights[name] = pyro.sample(name, prior)
-        outputs = forward(
-            self.net, self._steps, weights, x
-        )  # layer by layer if it can be: for torch's tracer (JitTrace_ELBO)
+        # Layer by layer where possible, for torch's tracer (JitTrace_ELBO).
+        outputs = forward(self.net, self._steps, weights, x)
         if y is not None:
             self.likelihood.check_shapes(outputs, y)
         self._scaling(x, num_data)
@@ -134,7 +141,7 @@ class BayesianNetwork(FlatNetwork):
         return self.log_prior(theta) + self._scaling(x, num_data) * self.likelihood.total(outputs, y)
 
     def _scaling(self, x: Batch, num_data: int | None) -> float:
-        """How many times a mini-batch stands for itself."""
+        """The factor num_data / batch that scales the likelihood of a mini-batch."""
         if num_data is not None and num_data < len(x):
             raise InputError(
                 f"num_data is {num_data} for a batch of {len(x)}.",
@@ -153,8 +160,4 @@ def _scale(prior_scale: float | str, shape: torch.Size) -> float:
     if isinstance(prior_scale, str):
         check_name("prior_scale", prior_scale, ["fan_in"])
         return shape[1:].numel() ** -0.5 if len(shape) > 1 else 1.0
-    if not isinstance(prior_scale, int | float) or not (math.isfinite(prior_scale) and prior_scale > 0):
-        raise InputError(
-            f"prior_scale is {prior_scale!r}.", "It is a standard deviation.", 'Give a positive number, or "fan_in".'
-        )
-    return float(prior_scale)
+    return number("prior_scale", prior_scale, 'It is a standard deviation, or "fan_in".', above=0)

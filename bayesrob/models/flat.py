@@ -20,7 +20,9 @@ class LogJoint:
     """log p(w, y | x) for fixed data: what a gradient-based sampler climbs.
 
     Args:
-        model: the Bayesian network. x: `[n, *shape]`. y: labels. Both are converted to the model's dtype and device.
+        model: the Bayesian network.
+        x: training inputs `[n, *shape]`, converted to the model's dtype and device.
+        y: their labels, likewise.
         memory: bytes that the activations of one chunk of data may take, in all chains together.
     """
 
@@ -35,7 +37,7 @@ class LogJoint:
         self._bytes_each = 2 * like.element_size() * values_kept(model.net, self._x)
         if self._likelihood.stack is not None:  # the same values in the order in memory that a stack wants
             self._x = feature_major(self._x).contiguous().view(*self._x.shape[1:], len(self._x)).movedim(-1, 0)
-        self._data: tuple[int, list[Data]] = (0, [])  # as was last asked for
+        self._data: tuple[int, list[Data]] = (0, [])  # number of chains of the last call, and the chunks for it
 
     def chunks(self, num_chains: int = 1) -> list[tuple[Batch, Labels]]:
         """The data, as views, in as few pieces as fit the memory when `num_chains` weight vectors meet them at once."""

@@ -17,9 +17,9 @@ __all__ = ["Data", "LikelihoodGradient"]
 
 
 class Data(NamedTuple):
-    """Points and labels in the form that a `LikelihoodGradient` wants, made once for data that are seen again.
+    """Points and labels in the form that a `LikelihoodGradient` takes, computed once for data that are used repeatedly.
 
-    Those of a stack may have a leading axis of chains, each with points of its own.
+    For a stack they may have a leading axis of chains, each with points of its own.
     """
 
     x: Tensor
@@ -41,8 +41,10 @@ class LikelihoodGradient:
     cost as much as the products.
 
     Args:
-        model: the network and its likelihood. shape: of theta. example: points `[batch, *shape]`, of which the shape counts.
-        theta: the caller's own weights, which are to be read where they lie if they can be.
+        model: the network and its likelihood.
+        shape: shape of theta.
+        example: points `[batch, *shape]`, of which only the shape is used.
+        theta: the caller's own weights, which are read in place where the layout allows it. None: `load` copies them.
     """
 
     def __init__(self, model: FlatNetwork, shape: tuple[int, ...], example: Batch, theta: Tensor | None = None):
@@ -57,7 +59,7 @@ class LikelihoodGradient:
             self._way = _AsTheyLie(model, self.stack, theta)
 
     def data(self, x: Tensor, y: Tensor) -> Data:
-        """Of points `[batch, *shape]` or, for stacks, `[chain, batch, *shape]`, and labels alike."""
+        """Prepare points `[batch, *shape]` or, for stacks, `[chain, batch, *shape]`, and labels likewise."""
         if self.stack is None:
             return Data(x, y, None)
         code = self.model.likelihood.encode(y, self.stack.out_features, self._like)
@@ -71,11 +73,11 @@ class LikelihoodGradient:
             yield from ((data,) for data in self.data(x, y).split(sizes))
 
     def load(self, theta: Float[Tensor, "*chain weight"]) -> None:
-        """Take the weights to differentiate at."""
+        """Set the weights at which the next call differentiates."""
         self._way.load(theta)
 
     def gradient(self) -> Float[Tensor, "*chain weight"]:
-        """Of the data seen since the last call that did not accumulate. Its memory is used again."""
+        """The gradient accumulated since the last call with `accumulate=False`. The buffer is reused by the next call."""
         return self._way.gradient()
 
     def __call__(
@@ -135,4 +137,4 @@ class _AsTheyLie:
         return outputs
 
     def backward(self, slope: Tensor, accumulate: bool) -> None:
-        self._stack.backward(self._weights, self._kept, slope, self._workspace, self._into, accumulate)
+        self._stack.backward(self._weights, self._kept, slope, self._workspace, into=self._into, accumulate=accumulate)

@@ -11,6 +11,7 @@ import torch
 from pyro import distributions
 from torch import Tensor
 
+from bayesrob.arguments import number
 from bayesrob.errors import InputError, check_name
 from bayesrob.numerics import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
 
@@ -75,7 +76,12 @@ class Likelihood(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Categorical(Likelihood):
-    """Classification: softmax of the outputs (applied once)."""
+    """Classification: softmax of the outputs, applied once.
+
+    Example:
+        >>> bool((br.models.Categorical().log_prob(net(x), y) <= 0).all())
+        True
+    """
 
     def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
         return categorical_log_likelihood(outputs, y)
@@ -141,17 +147,23 @@ def _two_class_score(margin: Tensor, code: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Normal(Likelihood):
-    """Regression: y ~ N(outputs, noise_scale^2), independent over outputs; `noise_scale` is a standard deviation."""
+    """Regression: y ~ N(outputs, noise_scale^2), independent over outputs.
+
+    Args:
+        noise_scale: standard deviation of the observations, in the targets' own unit.
+
+    Raises:
+        InputError: a noise_scale that is no positive number.
+
+    Example:
+        >>> br.models.Normal(0.5).log_prob(torch.zeros(3, 2), torch.zeros(3, 2)).shape
+        torch.Size([3])
+    """
 
     noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.noise_scale) and self.noise_scale > 0):
-            raise InputError(
-                f"noise_scale is {self.noise_scale}.",
-                "It is a standard deviation.",
-                "Give a positive number, e.g. 0.1.",
-            )
+        number("noise_scale", self.noise_scale, "It is a standard deviation.", above=0)
 
     def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
         constant = outputs.shape[-1] * math.log(self.noise_scale * math.sqrt(2 * math.pi))

@@ -55,7 +55,7 @@ def sequence(net: nn.Module) -> list[Step] | None:
 
 
 def forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tensor) -> Tensor:
-    """Outputs `[batch, out]` of `net` under one set of weights; `steps` is `sequence(net)`, found once by the caller."""
+    """Outputs `[batch, out]` of `net` under one set of weights; `steps` is `sequence(net)`, computed once."""
     if steps is None:
         return functional_call(net, {name: fast_layout(tensor) for name, tensor in weights.items()}, (x,))
     fresh = False

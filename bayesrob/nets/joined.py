@@ -32,7 +32,7 @@ class _Layer(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """Of one layer, for a number of points."""
+    """The tensors of one layer that are written over at every call, for a fixed number of points."""
 
     outputs: Tensor  # `[*chain, out, point]`: of `joined` all but the row of ones
     joined: Tensor  # `[*chain, out + 1, point]`
@@ -44,8 +44,9 @@ class Joined:
     """The layers of a stack under one set of weights, or a set for each of several chains.
 
     Args:
-        stack: for which `Joined.takes(stack)`. places: each weight's place in a flat vector, by name, shaped as the weight.
-        like: a flat vector `[weight]`, or `[chain, weight]`, of which shape, dtype and device count.
+        stack: a stack that `Joined.takes`.
+        places: each weight's place in a flat vector, by name, shaped as the weight.
+        like: a flat vector `[weight]`, or `[chain, weight]`, whose shape, dtype and device the weights will have.
     """
 
     def __init__(self, stack: Stack, places: Weights, like: Tensor):
@@ -64,9 +65,9 @@ class Joined:
         sizes = [table.numel() for table in tables]
         self._layers = []
         pieces = zip(self._theta.split(sizes, -1), self._gradient.split(sizes, -1), strict=True)
-        for table, turn, activation, (piece, into) in zip(tables, transposed, activations, pieces, strict=True):
+        for table, is_transposed, activation, (piece, into) in zip(tables, transposed, activations, pieces, strict=True):
             weight, into = (flat.view(*flat.shape[:-1], *table.shape) for flat in (piece, into))
-            weight, into = (weight.mT, into.mT) if turn else (weight, into)
+            weight, into = (weight.mT, into.mT) if is_transposed else (weight, into)
             self._layers.append(_Layer(weight, weight[..., :-1].mT, into, activation))
         self._product, self._added = (torch.mm, torch.addmm) if like.ndim == 1 else (torch.bmm, torch.baddbmm)
         self._workspace, self._points = Workspace(), -1
@@ -90,15 +91,15 @@ class Joined:
         return torch.cat([x, x.new_ones(*x.shape[:-2], 1, x.shape[-1])], -2)
 
     def load(self, theta: Tensor) -> None:
-        """Take the weights, in the places that were given."""
+        """Copy the weights from the flat vector `theta`."""
         torch.index_select(theta, -1, self._order, out=self._theta)
 
     def gradient(self) -> Tensor:
-        """In the places that were given; valid until the next call."""
+        """The gradient as a flat vector in the order of `theta`; valid until the next call."""
         return torch.index_select(self._gradient, -1, self._inverse, out=self._outgoing)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs `[*chain, out, point]` of `inputs(x)`; valid until the next call, as what `backward` needs."""
+        """Outputs `[*chain, out, point]` of `inputs(x)`; they and what `backward` needs are valid until the next call."""
         if x.shape[-1] != self._points:
             self._points, self._memory = x.shape[-1], self._lay_out(x.shape[-1])
         h = x if self._theta.ndim == 1 else x.expand(len(self._theta), *x.shape[-2:])

@@ -30,7 +30,7 @@ def lstm(
 
     Args:
         in_shape: `(channel, height, width)` of one image.
-        hidden: units of the hidden state (130 on sequential MNIST in the stochastic delta rule's report).
+        hidden: units of the hidden state (130 on sequential MNIST in Liu & Sha's report).
         out_features: number of classes.
         reads: "pixels", height * width steps of `channel` features, row by row (the published task), or "rows", height
             steps of channel * width features: 28 times fewer steps on MNIST.
@@ -42,6 +42,10 @@ def lstm(
     Raises:
         InputError: a shape that is not (channel, height, width), a size below one.
         UnknownNameError: an unknown `reads`.
+
+    Example:
+        >>> br.nets.lstm((1, 8, 8), 16, 10, reads="rows")(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     if len(in_shape) != 3:
         raise InputError(f"in_shape is {tuple(in_shape)}.", "The network reads images.", "Give (channel, height, width).")
@@ -55,7 +59,14 @@ def lstm(
 
 
 class LSTM(nn.Module):
-    """See `lstm`, which builds it."""
+    """The network that `lstm` builds: one layer of long short-term memory and a linear layer.
+
+    Args:
+        features: input components of one step.
+        hidden: units of the hidden state.
+        out_features: number of classes.
+        reads: "pixels" or "rows": what a step is.
+    """
 
     def __init__(self, features: int, hidden: int, out_features: int, reads: str):
         super().__init__()

@@ -29,7 +29,12 @@ def mlp(
         `nn.Sequential`: `[batch, *shape] -> [batch, out_features]`.
 
     Raises:
-        InputError: a size below one. UnknownNameError: an unknown activation.
+        InputError: a size below one.
+        UnknownNameError: an unknown activation.
+
+    Example:
+        >>> br.nets.mlp(784, (32, 32), 10)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
     sizes = [positive("in_features", in_features), *(positive("hidden", h) for h in hidden)]
     layers: list[nn.Module] = [nn.Flatten()]

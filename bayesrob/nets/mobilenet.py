@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from bayesrob import rng
-from bayesrob.errors import InputError
+from bayesrob.arguments import number
 from bayesrob.nets.spec import describe
 from bayesrob.nets.vision import Norm, Stem, check_sizes, convolution, norm_layer
 
@@ -27,6 +26,7 @@ def mobilenet_v2(
     in_channels: int = 3,
     stem: Stem = "cifar",
     norm: Norm = "batch",
+    *,
     seed: int = 0,
     width_mult: float = 1.0,
 ) -> MobileNetV2:
@@ -38,7 +38,7 @@ def mobilenet_v2(
 
     Args:
         out_features: number of classes.
-        in_channels: of the images.
+        in_channels: number of channels of the images.
         stem: "cifar" for images of about 32x32: the first convolution and the stage of 24 channels have stride 1, so
             32x32 images end as 4x4. "imagenet" is torchvision's network, stride 2 in both: they would end as one pixel.
         norm: "batch" as published, or "group" in 8 groups (the most that divide every width) for Bayesian networks:
@@ -52,11 +52,16 @@ def mobilenet_v2(
         torchvision's `MobileNetV2`: `[batch, channel, height, width] -> [batch, out_features]`.
 
     Raises:
-        InputError: a size below one. UnknownNameError: an unknown stem or norm.
+        InputError: a size below one, a `width_mult` that is not positive.
+        UnknownNameError: an unknown stem or norm.
+
+    Example:
+        >>> net = br.nets.mobilenet_v2(10, norm="group", width_mult=0.25)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
     check_sizes(out_features, in_channels, stem)
-    if isinstance(width_mult, bool) or not isinstance(width_mult, int | float) or not 0 < width_mult < math.inf:
-        raise InputError(f"width_mult is {width_mult!r}.", "It multiplies the widths.", "Give a positive number, e.g. 0.5.")
+    width_mult = number("width_mult", width_mult, "It multiplies the widths.", above=0)
     layer, cifar = norm_layer(norm, GROUPS), stem == "cifar"
     from torchvision.models import MobileNetV2  # takes two seconds to import: only who needs it should wait
 
@@ -66,6 +71,6 @@ def mobilenet_v2(
         if cifar or in_channels != 3:
             first: Any = net.features[0]
             first[0] = convolution(in_channels, first[0].out_channels, kernel_size=3, stride=1 if cifar else 2)
-    sizes = {"out_features": out_features, "in_channels": in_channels, "width_mult": float(width_mult)}
+    sizes = {"out_features": out_features, "in_channels": in_channels, "width_mult": width_mult}
     describe(net, "mobilenet_v2", **sizes, stem=stem, norm=norm)
     return net

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,12 @@ __all__ = ["Normalise", "normalised"]
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std of each channel, `[..., channel, height, width]`, or of all inputs where there is one mean."""
+    """(x - mean) / std of each channel, `[..., channel, height, width]`, or of all inputs where there is one mean.
+
+    Args:
+        mean: one number, or one for each channel.
+        std: as many positive numbers.
+    """
 
     mean: Tensor
     std: Tensor
@@ -41,17 +47,22 @@ def normalised(
     all is in pixels.
 
     Args:
-        net: takes normalised inputs. (Or its description, `nets.spec_of`.)
-        mean, std: of each channel, e.g. CIFAR-10's (0.4914, 0.4822, 0.4465) and (0.2023, 0.1994, 0.2010); or one number,
-            e.g. MNIST's 0.1307 and 0.3081.
+        net: a network that takes normalised inputs, or its description (`nets.spec_of`).
+        mean: mean of each channel, e.g. CIFAR-10's (0.4914, 0.4822, 0.4465); or one number, e.g. MNIST's 0.1307.
+        std: standard deviation of each channel, e.g. CIFAR-10's (0.2023, 0.1994, 0.2010); or one number, e.g. 0.3081.
 
     Returns:
         `nn.Sequential` of the layer and `net` itself.
 
     Raises:
         InputError: means and deviations of different lengths, numbers that are not finite, a deviation that is not positive.
+
+    Example:
+        >>> behind = br.nets.normalised(br.nets.mlp(2, (8,), 2), mean=0.5, std=2.0)
+        >>> torch.equal(behind(x), behind[1]((x - 0.5) / 2.0))
+        True
     """
-    means, deviations = ([float(v) for v in ([one] if isinstance(one, int | float) else one)] for one in (mean, std))
+    means, deviations = ([float(v) for v in ([one] if isinstance(one, numbers.Real) else one)] for one in (mean, std))
     good = len(means) == len(deviations) > 0 and all(math.isfinite(v) for v in (*means, *deviations))
     if not good or min(deviations) <= 0:
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -28,6 +28,7 @@ def resnet18(
     in_channels: int = 3,
     stem: Stem = "cifar",
     norm: Norm = "batch",
+    *,
     seed: int = 0,
     width: int = PUBLISHED,
 ) -> ResNet:
@@ -37,7 +38,7 @@ def resnet18(
 
     Args:
         out_features: number of classes.
-        in_channels: of the images.
+        in_channels: number of channels of the images.
         stem: "cifar" for images of about 32x32: the first convolution is 3x3 with stride 1, and nothing is pooled before
             the average, so 32x32 images end as 4x4. "imagenet" is torchvision's network (7x7 with stride 2, then
             3x3 pooling with stride 2): 32x32 images would end as a single pixel.
@@ -52,9 +53,16 @@ def resnet18(
         torchvision's `ResNet`: `[batch, channel, height, width] -> [batch, out_features]`.
 
     Raises:
-        InputError: a size below one. UnknownNameError: an unknown stem or norm.
+        InputError: a size below one.
+        UnknownNameError: an unknown stem or norm.
+
+    Example:
+        >>> net = br.nets.resnet18(10, norm="group", width=8)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
-    return _resnet("resnet18", "BasicBlock", [2, 2, 2, 2], out_features, in_channels, stem, norm, seed, width)
+    sizes = _Sizes(out_features, in_channels, stem, norm, width)
+    return _resnet("resnet18", "BasicBlock", [2, 2, 2, 2], sizes, seed)
 
 
 def resnet34(
@@ -62,11 +70,25 @@ def resnet34(
     in_channels: int = 3,
     stem: Stem = "cifar",
     norm: Norm = "batch",
+    *,
     seed: int = 0,
     width: int = PUBLISHED,
 ) -> ResNet:
-    """Residual network of 34 layers; see `resnet18`. 21,282,122 parameters with the default stem and ten classes."""
-    return _resnet("resnet34", "BasicBlock", [3, 4, 6, 3], out_features, in_channels, stem, norm, seed, width)
+    """Residual network of 34 layers; see `resnet18`. 21,282,122 parameters with the default stem and ten classes.
+
+    Args:
+        out_features: see `resnet18`.
+        in_channels: see `resnet18`.
+        stem: see `resnet18`.
+        norm: see `resnet18`.
+        seed: see `resnet18`.
+        width: see `resnet18`.
+
+    Returns:
+        torchvision's `ResNet`: `[batch, channel, height, width] -> [batch, out_features]`.
+    """
+    sizes = _Sizes(out_features, in_channels, stem, norm, width)
+    return _resnet("resnet34", "BasicBlock", [3, 4, 6, 3], sizes, seed)
 
 
 def resnet50(
@@ -74,27 +96,41 @@ def resnet50(
     in_channels: int = 3,
     stem: Stem = "cifar",
     norm: Norm = "batch",
+    *,
     seed: int = 0,
     width: int = PUBLISHED,
 ) -> ResNet:
     """Residual network of 50 layers; see `resnet18`. 23,520,842 parameters with the default stem and ten classes.
 
     Where a block halves the sides, its 3x3 convolution does (torchvision's choice; in the paper the first 1x1).
+
+    Args:
+        out_features: see `resnet18`.
+        in_channels: see `resnet18`.
+        stem: see `resnet18`.
+        norm: see `resnet18`.
+        seed: see `resnet18`.
+        width: see `resnet18`.
+
+    Returns:
+        torchvision's `ResNet`: `[batch, channel, height, width] -> [batch, out_features]`.
     """
-    return _resnet("resnet50", "Bottleneck", [3, 4, 6, 3], out_features, in_channels, stem, norm, seed, width)
+    sizes = _Sizes(out_features, in_channels, stem, norm, width)
+    return _resnet("resnet50", "Bottleneck", [3, 4, 6, 3], sizes, seed)
 
 
-def _resnet(
-    name: str,
-    block: str,
-    layers: list[int],
-    out_features: int,
-    in_channels: int,
-    stem: str,
-    norm: str,
-    seed: int,
-    width: int,
-) -> ResNet:
+class _Sizes(NamedTuple):
+    """What the three functions are asked for, in the order of their arguments."""
+
+    out_features: int
+    in_channels: int
+    stem: str
+    norm: str
+    width: int
+
+
+def _resnet(name: str, block: str, layers: list[int], sizes: _Sizes, seed: int) -> ResNet:
+    out_features, in_channels, stem, norm, width = sizes
     check_sizes(out_features, in_channels, stem)
     layer = norm_layer(norm, math.gcd(GROUPS, positive("width", width)))
     from torchvision.models import resnet  # takes two seconds to import: only who needs it should wait
@@ -102,7 +138,7 @@ def _resnet(
     with rng.global_seed(seed, "nets", name):
         net = resnet.ResNet(getattr(resnet, block), layers, num_classes=out_features, norm_layer=layer)
         if width != PUBLISHED:
-            _rescale(net, getattr(resnet, block), layers, out_features, width, layer)
+            _rescale(net, getattr(resnet, block), layers, width, layer)
         if stem == "cifar":
             net.conv1 = convolution(in_channels, width, kernel_size=3, stride=1)
             net.maxpool = nn.Identity()  # type: ignore[assignment]
@@ -112,7 +148,7 @@ def _resnet(
     return net
 
 
-def _rescale(net: ResNet, block: Any, layers: list[int], out_features: int, width: int, norm: Any) -> None:
+def _rescale(net: ResNet, block: Any, layers: list[int], width: int, norm: Any) -> None:
     """Stages of `width` channels and its multiples in place of torchvision's, which it fixes at 64; initialised as there."""
     net.inplanes = width
     net.bn1 = norm(width)
@@ -122,4 +158,4 @@ def _rescale(net: ResNet, block: Any, layers: list[int], out_features: int, widt
         for module in made.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    net.fc = nn.Linear(8 * width * block.expansion, out_features)
+    net.fc = nn.Linear(8 * width * block.expansion, net.fc.out_features)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from bayesrob import rng
+from bayesrob.arguments import whole
 from bayesrob.errors import InputError, check_name
 
 __all__ = ["ACTIVATIONS", "ARCHITECTURES", "activation_layer", "build", "describe", "initialise", "positive", "spec_of"]
@@ -29,10 +30,8 @@ def activation_layer(name: str) -> nn.Module:
 
 
 def positive(what: str, value: int) -> int:
-    """Return `value` if it is a positive integer, else raise `InputError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{what} is {value!r}.", "A layer needs a positive whole number of units.", f"Give {what} >= 1.")
-    return value
+    """Return `value` as an `int` if it is a positive whole number, else raise `InputError`."""
+    return whole(what, value, "A layer needs a positive whole number of units.")
 
 
 def describe(net: nn.Module, architecture: str, /, **arguments: Any) -> nn.Module:

@@ -50,13 +50,13 @@ def feature_major(x: Tensor, axis: int = 0) -> Tensor:
 
 
 class Workspace:
-    """Memory used again by each call: a large new tensor costs a page fault for every 4 kB."""
+    """Memory that every call reuses, because a large new tensor costs a page fault for every 4 kB."""
 
     def __init__(self) -> None:
         self._held: dict[object, Tensor] = {}
 
     def take(self, key: object, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Uninitialised memory of `shape`; what was taken under the same key before is given up."""
+        """Return uninitialised memory of `shape`; a tensor returned under the same key before must no longer be used."""
         held = self._held.get(key)
         if held is not None and held.shape == shape:
             return held
@@ -68,7 +68,11 @@ class Workspace:
 
 
 class Stack:
-    """The layers of a network whose gradients are written out; `Stack.of(net)` is None for any other network."""
+    """The layers of a network whose gradients are written out; `Stack.of(net)` is None for any other network.
+
+    Args:
+        steps: the leaf layers of the network, as `nets.sequence` gives them, at least one of them linear.
+    """
 
     def __init__(self, steps: list[Step]):
         self.layers: list[Step] = [
@@ -82,6 +86,7 @@ class Stack:
 
     @classmethod
     def of(cls, net: nn.Module) -> Stack | None:
+        """The stack of `net`'s layers, or None if it has others than `nets.sequence` knows."""
         steps = sequence(net)
         return cls(steps) if steps is not None and any(isinstance(layer, nn.Linear) for _, layer in steps) else None
 
@@ -122,15 +127,20 @@ class Stack:
         kept: list[Any],
         slope: Tensor,
         workspace: Workspace,
+        *,
         into: list[Affine | None] | None = None,
         accumulate: bool = False,
         inputs: Tensor | None = None,
     ) -> None:
-        """From `slope`, the derivative by the outputs (overwritten), to those by weights or inputs.
+        """Compute the derivatives by weights or inputs from `slope`, the derivative by the outputs.
 
         Args:
-            bound, kept, workspace: of the forward pass.
-            into: bound tensors, shaped as the weights, which get their gradients, added to what is there if `accumulate`.
+            bound: the weights of the forward pass.
+            kept: what the forward pass returned for this call.
+            slope: the derivative by the outputs, `[*draw, out, point]`; it is overwritten.
+            workspace: the workspace of the forward pass.
+            into: bound tensors, shaped as the weights, which receive the weights' gradients. None: they are not computed.
+            accumulate: whether the weights' gradients are added to what `into` holds.
             inputs: `[feature, point]`, to which the inputs' gradients are added, summed over draws; or for inputs of
                 each draw's own `[draw, feature, point]`. None: they are not computed.
         """
@@ -153,7 +163,7 @@ class Stack:
 
 
 def values_kept(net: nn.Module, x: Tensor) -> int:
-    """Values that one point of `x` and one draw keep for the backward pass, which makes as many again.
+    """Number of values that the backward pass needs of one point of `x` and one draw; it computes as many again.
 
     A network whose layers keep more than their outputs says so by a method `values_kept(x)`.
     """
@@ -165,7 +175,12 @@ def values_kept(net: nn.Module, x: Tensor) -> int:
 
 
 class Affine:
-    """One linear layer under one set of weights or several: its products, and views of the weights made once."""
+    """One linear layer under one set of weights or several: its products, and views of the weights made once.
+
+    Args:
+        weight: `[out, in]` or `[draw, out, in]`.
+        bias: `[out]` or `[draw, out]`; None for a layer without.
+    """
 
     __slots__ = ("bias", "column", "flat", "flat_column", "flat_t", "weight")
 

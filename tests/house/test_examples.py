@@ -27,6 +27,7 @@ def prepared() -> dict[str, Any]:
     post = br.inference.Ensemble(size=3, base=br.inference.SGD(epochs=5)).fit(net, ds, seed=0)
     return {
         "br": br,
+        "torch": torch,
         "ds": ds,
         "net": net,
         "bnn": br.models.BayesianNetwork(net),

@@ -70,7 +70,7 @@ def test_outputs_and_gradients_are_those_of_autograd(name, draws, points):
     torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
     into = {name: torch.full_like(tensor, torch.nan) for name, tensor in weights.items()}
     inputs = torch.ones_like(feature_major(x))
-    stack.backward(stack.bind(weights), kept, slope.mT.clone(), workspace, stack.bind(into), inputs=inputs)
+    stack.backward(stack.bind(weights), kept, slope.mT.clone(), workspace, into=stack.bind(into), inputs=inputs)
     for key, gradient in into.items():
         torch.testing.assert_close(gradient, weight_gradients[key], rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(inputs - 1, feature_major(input_gradient), rtol=1e-11, atol=1e-12)
@@ -86,7 +86,9 @@ def test_weight_gradients_alone_and_accumulated(name):
     into = {name: torch.empty_like(tensor) for name, tensor in weights.items()}
     for part in (slice(0, 4), slice(4, 6)):  # the second chunk is smaller: memory is taken again
         _, kept = stack.forward(stack.bind(weights), feature_major(x)[:, part], workspace)
-        stack.backward(stack.bind(weights), kept, slope[:, part].mT.clone(), workspace, stack.bind(into), part.start > 0)
+        stack.backward(
+            stack.bind(weights), kept, slope[:, part].mT.clone(), workspace, into=stack.bind(into), accumulate=part.start > 0
+        )
     for key, gradient in into.items():
         torch.testing.assert_close(gradient, expected[key], rtol=1e-11, atol=1e-12)
 
@@ -120,7 +122,7 @@ def test_weights_that_are_slices_of_one_flat_vector():
     workspace = Workspace()
     _, kept = stack.forward(stack.bind(views), feature_major(x), workspace)
     slope = torch.randn(3, 6, 3).double()
-    stack.backward(stack.bind(views), kept, slope.mT.clone(), workspace, stack.bind(into))
+    stack.backward(stack.bind(views), kept, slope.mT.clone(), workspace, into=stack.bind(into))
     expected = by_autograd(net, weights, x, slope)[1]
     torch.testing.assert_close(gradient, torch.cat([expected[n].flatten(1) for n in weights], 1), rtol=1e-11, atol=1e-12)
 
