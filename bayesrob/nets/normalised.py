@@ -62,7 +62,7 @@ def normalised(
         >>> torch.equal(behind(x), behind[1]((x - 0.5) / 2.0))
         True
     """
-    means, deviations = ([float(v) for v in ([one] if isinstance(one, numbers.Real) else one)] for one in (mean, std))
+    means, deviations = _per_channel(mean), _per_channel(std)
     good = len(means) == len(deviations) > 0 and all(math.isfinite(v) for v in (*means, *deviations))
     if not good or min(deviations) <= 0:
         raise InputError(
@@ -76,3 +76,7 @@ def normalised(
     if spec is not None:
         describe(made, "normalised", net=spec, mean=means, std=deviations)
     return made
+
+
+def _per_channel(values: float | Sequence[float]) -> list[float]:
+    return [float(values)] if isinstance(values, float | int | numbers.Real) else [float(value) for value in values]
