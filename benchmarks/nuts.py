@@ -36,6 +36,29 @@ def effective_draws(bnn: br.models.BayesianNetwork, draws: Tensor, x: Tensor) ->
     return np.where(stuck, 1.0, np.asarray(ess))
 
 
+def per_effective_draw(
+    seconds: dict[str, list[float]], effective: dict[str, list[np.ndarray]]
+) -> tuple[dict[str, list[float]], dict[str, dict[str, str]]]:
+    """Seconds per effective draw at the median point, of which ratios are taken (below 1.00 is faster), and columns."""
+    each: dict[str, list[float]] = {}
+    columns: dict[str, dict[str, str]] = {
+        "effective draws/s, median point": {}, "worst point": {}, "effective draws, median point": {}, "seconds": {}
+    }  # fmt: skip
+    for name in seconds:
+        middle = [float(np.median(draws)) for draws in effective[name]]
+        least = [float(np.min(draws)) for draws in effective[name]]
+        each[name] = [s / m for s, m in zip(seconds[name], middle, strict=True)]
+        texts = (
+            statistics.median(m / s for s, m in zip(seconds[name], middle, strict=True)),
+            statistics.median(m / s for s, m in zip(seconds[name], least, strict=True)),
+            statistics.median(middle),
+            statistics.median(seconds[name]),
+        )
+        for column, value in zip(columns.values(), texts, strict=True):
+            column[name] = f"{value:.3g}"
+    return each, columns
+
+
 def main() -> None:
     number = {"type": int, "metavar": "N"}
     settings = options(
@@ -70,27 +93,12 @@ def main() -> None:
     ways.peer("NumPyro NUTS kernel, compiled before", "with_numpyro", "nuts_kernel", *job, reference=reference)
     name = "NumPyro MCMC.run(potential), compilation included"
     ways.peer(name, "with_numpyro", "nuts_run", *job, reference=reference, flat=True)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in ways.run}
-    seconds = alternate(ways, settings.runs, lambda name, draws: found[name].append(effective_draws(bnn, draws, fixed)))
+    effective: dict[str, list[np.ndarray]] = {name: [] for name in ways.run}
+    seconds = alternate(ways, settings.runs, lambda name, draws: effective[name].append(effective_draws(bnn, draws, fixed)))
 
-    # Seconds per effective draw are what ratios are taken of: below 1.00 is faster than ours.
     chains = f"{settings.chains} chain{'s in turn' if settings.chains > 1 else ''}"
     title = f"NUTS, {name_of(SIZES)}, {num_train:,} half moons, depth {DEPTH}, {chains}, {warmup} + {samples} transitions"
-    each: dict[str, list[float]] = {}
-    columns: dict[str, dict[str, str]] = {
-        "effective draws/s, median point": {}, "worst point": {}, "effective draws, median point": {}, "seconds": {}
-    }  # fmt: skip
-    for name, ess in ((name, found[name]) for name in seconds):
-        middle, least = [float(np.median(e)) for e in ess], [float(np.min(e)) for e in ess]
-        each[name] = [s / m for s, m in zip(seconds[name], middle, strict=True)]
-        texts = (
-            statistics.median(m / s for s, m in zip(seconds[name], middle, strict=True)),
-            statistics.median(m / s for s, m in zip(seconds[name], least, strict=True)),
-            statistics.median(middle),
-            statistics.median(seconds[name]),
-        )
-        for column, value in zip(columns.values(), texts, strict=True):
-            column[name] = f"{value:.3g}"
+    each, columns = per_effective_draw(seconds, effective)
     print(table(title, each, unit="ms per effective draw", ways=ways, columns=columns))
     print(f"bayesrob took {np.mean(steps['bayesrob']):.1f} leapfrog steps a transition after the warm-up.\n")
 

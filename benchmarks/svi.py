@@ -11,6 +11,8 @@ and its learning rate falls.)
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import torch
 from by_hand_svi import HandSVI
 from problems import dataset_and_model, fast_route, name_of
 from timing import Ways, alternate, header, options, table
+from torch import nn
 
 import bayesrob as br
 
@@ -43,15 +46,9 @@ def main() -> None:
     check_by_hand(hands, start, scale)
     for name, hand in hands.items():
         ways.add(name, lambda hand=hand: hand.run(steps, batch).numpy())
-        if found := fast_route(bnn.net):
-
-            def fast(hand: HandSVI = hand) -> np.ndarray:
-                route = fast_route(bnn.net)
-                assert route is not None
-                with route[1]:
-                    return hand.run(steps, batch).numpy()
-
-            ways.add(f"{name}, fast route ({found[0]})", fast)
+        if route := fast_route(bnn.net):
+            way = functools.partial(by_fast_route, bnn.net, lambda hand=hand: hand.run(steps, batch).numpy())
+            ways.add(f"{name}, fast route ({route[0]})", way)
     for estimator in ("local", "shared_draw"):
         method = br.inference.SVI(epochs=epochs, batch_size=batch, estimator=estimator)
         ways.add("bayesrob" if estimator == "local" else f"bayesrob, {estimator}", lambda m=method: m.fit(bnn, dataset))
@@ -75,6 +72,14 @@ def main() -> None:
     seconds = alternate(ways, settings.runs, keep)
     title = f"SVI, {name_of(sizes)}, batches of {batch}, {steps} steps (bayesrob: the estimator local)"
     print(table(title, seconds, steps, "ms per step", ways, {"-ELBO / N": losses}))
+
+
+def by_fast_route(net: nn.Module, run: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `run` returns under the route of products that bayesrob takes for the network."""
+    route = fast_route(net)
+    assert route is not None
+    with route[1]:
+        return run()
 
 
 def check_by_hand(hands: dict[str, HandSVI], loc: torch.Tensor, scale: float) -> None:
