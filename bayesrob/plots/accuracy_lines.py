@@ -15,15 +15,17 @@ def accuracy_lines(tree: xr.DataTree, against: str = "n_train", panels: str = "e
 
     Args:
         tree: a group `accuracy` with `accuracy` over `training`, `against` and `panels`, and `accuracy_interval`, which has
-            also `bound`. against: the axis; logarithmic if its values span a factor of ten and none is zero. panels: the dim
-            that has a panel for each value.
+            also `bound`.
+        against: name of the horizontal axis's dim; the axis is logarithmic if its values span a factor of ten and none is
+            zero.
+        panels: name of the dim that has a panel for each value.
     """
-    found = tree["accuracy"].to_dataset()[["accuracy", "accuracy_interval"]]
-    values, where = found[panels].values.tolist(), found[against].values
+    accuracy = tree["accuracy"].to_dataset()[["accuracy", "accuracy_interval"]]
+    values, where = accuracy[panels].values.tolist(), accuracy[against].values
     figure = Figure(figsize=(2.5 * len(values) + 0.6, 3.0), layout="constrained")
     for axes, value in zip(figure.subplots(1, len(values), sharey=True, squeeze=False)[0], values, strict=True):
-        for name, colour in zip(found["training"].values.tolist(), sns.color_palette("colorblind"), strict=False):
-            at = found.sel({"training": name, panels: value}).transpose(against, "bound")
+        for name, colour in zip(accuracy["training"].values.tolist(), sns.color_palette("colorblind"), strict=False):
+            at = accuracy.sel({"training": name, panels: value}).transpose(against, "bound")
             heights = at["accuracy"].values
             bars = np.abs(at["accuracy_interval"].values.T - heights)
             axes.errorbar(

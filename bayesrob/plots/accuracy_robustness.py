@@ -19,13 +19,13 @@ def accuracy_robustness(tree: xr.DataTree, score: str = "softmax_robustness") ->
         score: what stands on the vertical axis.
     """
     groups: Mapping[str, xr.Dataset] = {name: node.to_dataset() for name, node in tree.children.items()}
-    attacks = list(dict.fromkeys(name for found in groups.values() for name in found["attack"].values.tolist()))
+    attacks = list(dict.fromkeys(name for cells in groups.values() for name in cells["attack"].values.tolist()))
     figure = Figure(figsize=(1 + 3.6 * len(attacks), 3.6), layout="constrained")
     colours = dict(zip(groups, sns.color_palette("colorblind", len(groups)), strict=True))
     for axes, attack in zip(figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0], attacks, strict=True):
-        for name, found in groups.items():
-            if attack in found["attack"].values:
-                axes.scatter(found["accuracy"], found[score].sel(attack=attack), s=6, alpha=0.5, linewidth=0,
+        for name, cells in groups.items():
+            if attack in cells["attack"].values:
+                axes.scatter(cells["accuracy"], cells[score].sel(attack=attack), s=6, alpha=0.5, linewidth=0,
                              color=colours[name], label=name)  # fmt: skip
         axes.set(title=attack, xlabel="accuracy")
         axes.grid(alpha=0.3)

@@ -14,7 +14,8 @@ def chains(tree: xr.DataTree, num_points: int = 3) -> Figure:
     """ArviZ traces and densities of the log probability of the true class, at the test points where chains agree least.
 
     Args:
-        tree: a result of `evaluate` on chains. num_points: the points with the largest R-hat.
+        tree: a result of `evaluate` on chains.
+        num_points: number of points that are shown, those with the largest R-hat.
     """
     import arviz as az
 

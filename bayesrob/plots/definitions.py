@@ -12,19 +12,19 @@ from matplotlib.figure import Figure
 __all__ = ["definitions"]
 
 
-def definitions(found: Mapping[str, xr.Dataset]) -> Figure:
+def definitions(worlds: Mapping[str, xr.Dataset]) -> Figure:
     """A panel each: accuracy (dots), and robust accuracy with its interval, one colour a definition.
 
     Args:
-        found: by the panel's title, `worst_case_accuracy` `[classifier, definition]`, `worst_case_accuracy_interval` (and
+        worlds: by the panel's title, `worst_case_accuracy` `[classifier, definition]`, `worst_case_accuracy_interval` (and
             `bound`) and `accuracy` `[classifier]`, as `analysis.validity` gives them of each classifier; `best`, if there
             is one, is a line: what no classifier passes by the norm alone.
     """
-    across = min(5, len(found))
-    down = -(-len(found) // across)
+    across = min(5, len(worlds))
+    down = -(-len(worlds) // across)
     figure = Figure(figsize=(0.6 + 2.3 * across, 3.6 * down), layout="constrained")
     panels = figure.subplots(down, across, sharey=True, squeeze=False)
-    for axes, (title, each) in zip(panels.flat, found.items(), strict=False):
+    for axes, (title, each) in zip(panels.flat, worlds.items(), strict=False):
         names = each["classifier"].values.tolist()
         where = np.arange(len(names))
         axes.plot(where, each["accuracy"].transpose("classifier"), "_", color="0.4", markersize=9, label="accuracy")
@@ -42,7 +42,7 @@ def definitions(found: Mapping[str, xr.Dataset]) -> Figure:
         axes.set_title(title, fontsize=8)
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="y", alpha=0.3)
-    for axes in panels.flat[len(found) :]:
+    for axes in panels.flat[len(worlds) :]:
         axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("robust accuracy")

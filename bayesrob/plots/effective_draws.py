@@ -14,7 +14,8 @@ def effective_draws(tree: xr.DataTree, num_points: int = 3) -> Figure:
     """ArviZ's evolution of effective sample sizes, bulk (first colour) and tail, at the points where chains agree least.
 
     Args:
-        tree: a result of `evaluate` on chains, of at least 20 draws each. num_points: the points with the largest R-hat.
+        tree: a result of `evaluate` on chains, of at least 20 draws each.
+        num_points: number of points that are shown, those with the largest R-hat.
     """
     import arviz as az
 

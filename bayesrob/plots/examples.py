@@ -15,7 +15,9 @@ def examples(tree: xr.DataTree, attack: str | None = None, num_images: int = 8) 
     Inputs that are no images are drawn as scatter points of their first two components.
 
     Args:
-        tree: a result of `evaluate`. attack: its name there; None: the last. num_images: columns.
+        tree: a result of `evaluate`.
+        attack: name of the attack in the tree; None: the last one.
+        num_images: number of columns.
     """
     group = tree["examples"].to_dataset()
     name = str(group["attack"].values[-1]) if attack is None else attack

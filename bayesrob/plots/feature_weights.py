@@ -20,14 +20,14 @@ def feature_weights(tree: xr.DataTree) -> Figure:
         tree: a group `features` with `weights` `[model, feature]`, `correlation` `[feature]` (NaN: the feature is constant,
             and not drawn below) and the attribute `shape`, of one input (the picture shows the mean over channels).
     """
-    found = tree["features"].to_dataset()
-    names, shape = found["model"].values.tolist(), tuple(int(side) for side in found.attrs["shape"])
-    correlation = np.abs(found["correlation"].values)
+    features = tree["features"].to_dataset()
+    names, shape = features["model"].values.tolist(), tuple(int(side) for side in features.attrs["shape"])
+    correlation = np.abs(features["correlation"].values)
     varies = np.isfinite(correlation)
     figure = Figure(figsize=(1.9 * len(names) + 0.6, 4.0), layout="constrained")
     panels = figure.subplots(2, len(names), squeeze=False, sharex="row", sharey="row")
     for (picture, scatter), name in zip(panels.T, names, strict=True):
-        weights = found["weights"].sel(model=name).values
+        weights = features["weights"].sel(model=name).values
         weights = weights / max(np.abs(weights).max(), 1e-30)
         picture.imshow(weights.reshape(shape).mean(0) if len(shape) == 3 else weights[None], cmap="RdBu_r", vmin=-1, vmax=1)
         picture.set_title(name, fontsize=8)

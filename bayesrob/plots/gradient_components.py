@@ -19,7 +19,9 @@ def gradient_components(
     """Bands that hold all, 99%, 90% and half of the components of all test points, against the number of draws.
 
     Args:
-        trees: results of `evaluate_gradients` by the name above each panel. objective, precision: which of theirs.
+        trees: results of `evaluate_gradients` by the name above each panel.
+        objective: the objective whose gradients are shown.
+        precision: the precision in which they were averaged, "float64" or the model's own.
     """
     figure = Figure(figsize=(3.4 * len(trees), 3.4), layout="constrained")
     panels = figure.subplots(1, len(trees), squeeze=False)[0]

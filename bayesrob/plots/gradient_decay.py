@@ -18,11 +18,12 @@ def gradient_decay(trees: Mapping[str, xr.DataTree], precision: str = "float64")
     """Median over test points, against the number of draws, one panel an objective.
 
     Solid: norm of the averaged gradient; dashed: its Monte Carlo standard error, which falls as 1/sqrt(draws) even where
-    the gradient does not; dotted: norm of the single draws' gradients. A solid line that leaves the dashed one has found
-    a gradient that is there; one that follows it has found none yet.
+    the gradient does not; dotted: norm of the single draws' gradients. A solid line that leaves the dashed one shows a
+    gradient that is there; one that follows it shows none yet.
 
     Args:
-        trees: results of `evaluate_gradients` by the name that the legend shows. precision: which of theirs.
+        trees: results of `evaluate_gradients` by the name that the legend shows.
+        precision: the precision in which gradients were averaged, "float64" or the model's own.
     """
     first = next(iter(trees.values()))["statistics"].to_dataset()
     objectives = first["objective"].values.tolist()

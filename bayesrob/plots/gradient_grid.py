@@ -19,6 +19,7 @@ def gradient_grid(tree: xr.DataTree, objective: str = "expected_loss") -> Figure
     Args:
         tree: a group `grid` with `norm`, `standard_error`, `draw_norm` `[objective, warmup, n_train, width]` and
             `norm_interval` (also `bound`).
+        objective: the objective whose gradients are shown.
     """
     grid = tree["grid"].to_dataset().sel(objective=objective)
     warmups = grid["warmup"].values.tolist()

@@ -17,7 +17,10 @@ def gradient_images(
     A row has one colour scale (its largest absolute component but for the top 0.5%), so fading is fading.
 
     Args:
-        tree: a result of `evaluate_gradients` on images. objective, precision: which of its gradients. num_images: rows.
+        tree: a result of `evaluate_gradients` on images.
+        objective: the objective whose gradients are shown.
+        precision: the precision in which they were averaged, "float64" or the model's own.
+        num_images: number of rows.
     """
     group = tree["images"].to_dataset().isel(point=slice(num_images))
     shape = group["input"].shape[1:]

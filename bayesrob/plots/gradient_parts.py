@@ -14,21 +14,22 @@ __all__ = ["gradient_parts"]
 STYLES = {"draw_norm": ":", "norm": "-", "standard_error": "--"}
 
 
-def gradient_parts(found: Mapping[str, xr.Dataset], objective: str = "expected_loss") -> Figure:
+def gradient_parts(parts: Mapping[str, xr.Dataset], objective: str = "expected_loss") -> Figure:
     """Means over points against the number of draws, a panel each, one colour a part of the gradient.
 
     Solid: norm of the average of that part; dashed: its Monte Carlo standard error; dotted: single draws' norm.
 
     Args:
-        found: by the panel's title, what `analysis.manifold_statistics` gives, over `part`. objective: which of theirs.
+        parts: by the panel's title, what `analysis.manifold_statistics` gives, over `part`.
+        objective: the objective whose gradients are shown.
     """
-    across = min(4, len(found))
-    down = -(-len(found) // across)
+    across = min(4, len(parts))
+    down = -(-len(parts) // across)
     figure = Figure(figsize=(0.6 + 2.5 * across, 0.4 + 2.5 * down), layout="constrained")
     panels = figure.subplots(down, across, sharey=False, squeeze=False)
-    names = list(dict.fromkeys(str(part) for each in found.values() for part in each["part"].values))
+    names = list(dict.fromkeys(str(part) for each in parts.values() for part in each["part"].values))
     colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-    for axes, (title, each) in zip(panels.flat, found.items(), strict=False):
+    for axes, (title, each) in zip(panels.flat, parts.items(), strict=False):
         for part in each["part"].values.tolist():
             at = each.sel(part=part, objective=objective)
             for variable, style in STYLES.items():
@@ -43,7 +44,7 @@ def gradient_parts(found: Mapping[str, xr.Dataset], objective: str = "expected_l
         # What cancels to the last bit would squeeze the rest.
         top = axes.get_ylim()[1]
         axes.set_ylim(max(axes.get_ylim()[0], 1e-6 * top), top)
-    for axes in panels.flat[len(found) :]:
+    for axes in panels.flat[len(parts) :]:
         axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("l2 norm, mean over points", fontsize=8)

@@ -34,8 +34,8 @@ def model_spread(curves: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
     panels = figure.subplots(len(ROWS), len(curves), squeeze=False, sharex="col", sharey="row")
     for row, (value, label) in zip(panels, ROWS.items(), strict=True):
         for axes, (title, of) in zip(row, curves.items(), strict=True):
-            for name, found in of.items():
-                x, mean, spread = found["rms"], found[value], found[f"{label}_spread"]
+            for name, curve in of.items():
+                x, mean, spread = curve["rms"], curve[value], curve[f"{label}_spread"]
                 axes.plot(x, mean, ".-", markersize=4, linewidth=1, color=colours[name], label=name)
                 axes.fill_between(x, mean - spread, mean + spread, color=colours[name], alpha=0.2, linewidth=0)
             axes.grid(alpha=0.3)

@@ -19,20 +19,20 @@ def pictures(tree: xr.DataTree) -> Figure:
         tree: a group `pictures` with `picture` `[row, column, channel, height, width]`, `text` `[row, column]` and `signed`
             `[column]`; `row` and `column` are names.
     """
-    found = tree["pictures"].to_dataset().transpose("row", "column", "channel", "height", "width", ...)
-    rows, columns = found["row"].values.tolist(), found["column"].values.tolist()
+    group = tree["pictures"].to_dataset().transpose("row", "column", "channel", "height", "width", ...)
+    rows, columns = group["row"].values.tolist(), group["column"].values.tolist()
     figure = Figure(figsize=(0.95 * len(columns) + 0.5, 1.12 * len(rows) + 0.3), layout="constrained")
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
     for j, column in enumerate(columns):
         for i, row in enumerate(rows):
-            axes, picture = panels[i, j], found["picture"].values[i, j]
-            if bool(found["signed"].values[j]):
+            axes, picture = panels[i, j], group["picture"].values[i, j]
+            if bool(group["signed"].values[j]):
                 scale = max(float(np.quantile(np.abs(picture.mean(0)), 0.995)), 1e-30)
                 axes.imshow(picture.mean(0), cmap="RdBu_r", vmin=-scale, vmax=scale)
             else:
                 image = np.moveaxis(picture, 0, -1).clip(0, 1)
                 axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-            text = str(found["text"].values[i, j])
+            text = str(group["text"].values[i, j])
             axes.set_title("\n".join(part for part in (str(column) if i == 0 else "", text) if part), fontsize=7, pad=2)
             axes.set_xticks([])
             axes.set_yticks([])

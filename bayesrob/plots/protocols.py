@@ -32,12 +32,12 @@ def protocols(trees: Mapping[str, xr.DataTree]) -> Figure:
             `gradients`: `norm` `[posterior, objective, eps, point]`.
     """
     groups = {name: (tree["accuracy"].to_dataset(), tree["gradients"].to_dataset()) for name, tree in trees.items()}
-    found = {name: (accuracy["right"], gradients["norm"]) for name, (accuracy, gradients) in groups.items()}
-    names = list(dict.fromkeys(name for right, _ in found.values() for name in right["posterior"].values.tolist()))
+    measured = {name: (accuracy["right"], gradients["norm"]) for name, (accuracy, gradients) in groups.items()}
+    names = list(dict.fromkeys(name for right, _ in measured.values() for name in right["posterior"].values.tolist()))
     colours = dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-    figure = Figure(figsize=(1.6 + 3.9 * len(found), 6.2), layout="constrained")
-    rows = figure.subplots(2, len(found), sharex="col", sharey="row", squeeze=False)
-    for i, (title, (right, norm)) in enumerate(found.items()):
+    figure = Figure(figsize=(1.6 + 3.9 * len(measured), 6.2), layout="constrained")
+    rows = figure.subplots(2, len(measured), sharex="col", sharey="row", squeeze=False)
+    for i, (title, (right, norm)) in enumerate(measured.items()):
         for name in right["posterior"].values.tolist():
             _accuracy(rows[0, i], right.sel(posterior=name), colours[name])
             _norms(rows[1, i], norm.sel(posterior=name), colours[name])
@@ -47,7 +47,7 @@ def protocols(trees: Mapping[str, xr.DataTree]) -> Figure:
             axes.grid(alpha=0.3)
     rows[0, 0].set_ylabel("accuracy")
     rows[1, 0].set_ylabel("median norm of the averaged gradient")
-    right, norm = next(iter(found.values()))
+    right, norm = next(iter(measured.values()))
     lines = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     rows[0, -1].legend(handles=lines, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     labels = itertools.zip_longest(right["protocol"].values, norm["objective"].values)

@@ -17,7 +17,8 @@ def ranks(tree: xr.DataTree, num_points: int = 3) -> Figure:
     else than the others, with the p value of that test. (A single chain has nobody to differ from: its ranks are uniform.)
 
     Args:
-        tree: a result of `evaluate` on chains. num_points: the points with the largest R-hat.
+        tree: a result of `evaluate` on chains.
+        num_points: number of points that are shown, those with the largest R-hat.
     """
     import arviz as az
 

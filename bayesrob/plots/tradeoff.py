@@ -25,11 +25,11 @@ def tradeoff(trees: Mapping[str, xr.DataTree]) -> Figure:
     colours = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
     panels = figure.subplots(1, len(trees), sharey=True, squeeze=False)[0]
     for axes, (title, tree) in zip(panels, trees.items(), strict=True):
-        bound, family, found = (tree[name].to_dataset() for name in ("bound", "family", "classifiers"))
+        bound, family, trained = (tree[name].to_dataset() for name in ("bound", "family", "classifiers"))
         axes.plot(bound["accuracy"], bound["robust_accuracy"], color="0.2", linewidth=1, label="bound")
         axes.plot(family["accuracy"], family["robust_accuracy"], "--", color="0.5", linewidth=0.9, label="linear, exact")
-        for number, name in enumerate(found["classifier"].values.tolist()):
-            at = found.sel(classifier=name)
+        for number, name in enumerate(trained["classifier"].values.tolist()):
+            at = trained.sel(classifier=name)
             x, y = float(at["accuracy"]), float(at["robust_accuracy"])
             bars = [
                 np.abs(at[f"{variable}_interval"].transpose("bound").values - value)[:, None]
@@ -50,8 +50,8 @@ def tradeoff(trees: Mapping[str, xr.DataTree]) -> Figure:
 
 def _legend(figure: Figure) -> tuple[list, list[str]]:
     """Each name once, whichever panel it is in."""
-    found = {}
+    handles = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)
+            handles.setdefault(label, handle)
+    return list(handles.values()), list(handles)

@@ -10,28 +10,29 @@ __all__ = ["transfer"]
 
 
 def transfer(tree: xr.DataTree) -> Figure:
-    """Accuracy of each target (columns) on what was found on each source (rows), with intervals; two panels.
+    """Accuracy of each target (columns) on adversarial examples made for each source (rows), with intervals; two panels.
 
     Left: of all points, and in the last row without an attack. Right: of the points that source and target had right before.
 
     Args:
         tree: a group `transfer`, the result of `evaluation.transfer_matrix`.
     """
-    found = tree["transfer"].to_dataset().transpose("source", "target", "bound", ...)
-    sources, targets = found["source"].values.tolist(), found["target"].values.tolist()
+    matrix = tree["transfer"].to_dataset().transpose("source", "target", "bound", ...)
+    sources, targets = matrix["source"].values.tolist(), matrix["target"].values.tolist()
     figure = Figure(figsize=(2.4 + 2.2 * len(targets), 1.8 + 0.6 * len(sources)), layout="constrained")
     left, right = figure.subplots(1, 2)
-    everything = np.vstack([found["adversarial_accuracy"].values, found["accuracy"].values[None]])
-    intervals = np.concatenate([found["adversarial_accuracy_interval"].values, found["accuracy_interval"].values[None]])
-    image = _panel(left, everything, intervals, [*sources, "no attack"], targets, "all points")
-    values, intervals = found["both_right_accuracy"].values, found["both_right_accuracy_interval"].values
-    _panel(right, values, intervals, sources, targets, "points that both had right")
+    everything = np.vstack([matrix["adversarial_accuracy"].values, matrix["accuracy"].values[None]])
+    intervals = np.concatenate([matrix["adversarial_accuracy_interval"].values, matrix["accuracy_interval"].values[None]])
+    image = _panel(left, everything, intervals, ([*sources, "no attack"], targets), "all points")
+    values, intervals = matrix["both_right_accuracy"].values, matrix["both_right_accuracy_interval"].values
+    _panel(right, values, intervals, (sources, targets), "points that both had right")
     left.set_ylabel("attacked (source)")
     figure.colorbar(image, ax=[left, right], label="accuracy", shrink=0.8)
     return figure
 
 
-def _panel(axes, values: np.ndarray, intervals: np.ndarray, rows: list[str], columns: list[str], title: str):
+def _panel(axes, values: np.ndarray, intervals: np.ndarray, labels: tuple[list[str], list[str]], title: str):
+    rows, columns = labels
     image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     for i, j in np.ndindex(values.shape):
         if np.isfinite(values[i, j]):

@@ -52,10 +52,10 @@ def render_audit(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _checks(found: xr.Dataset) -> list[dict[str, object]]:
+def _checks(checks: xr.Dataset) -> list[dict[str, object]]:
     rows = []
-    for name in found["check"].values.tolist():
-        row = {key: values.item() for key, values in found.sel(check=name).data_vars.items()}
+    for name in checks["check"].values.tolist():
+        row = {key: values.item() for key, values in checks.sel(check=name).data_vars.items()}
         numbers = {key: "" if row[key] != row[key] else f"{row[key]:.3g}" for key in ("value", "threshold")}
         rows.append({"check": name, **row, **numbers, "mark": MARKS.get(row["status"], "bad")})
     return rows

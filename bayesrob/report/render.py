@@ -1,4 +1,4 @@
-"""One self-contained page from a results folder: what was found, how, and what to distrust."""
+"""One self-contained page from a results folder: what was measured, how, and what to distrust."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def render(folder: str | os.PathLike[str]) -> Path:
 
 def environment() -> jinja2.Environment:
     """Where the templates are, with everything in them escaped."""
-    found = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bayesrob.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    found.tests["interval"] = re.compile(r"[-+.\w]+ \[[^][]*\]").fullmatch  # "0.95 [0.93, 0.97]"
-    return found
+    environment.tests["interval"] = re.compile(r"[-+.\w]+ \[[^][]*\]").fullmatch  # "0.95 [0.93, 0.97]"
+    return environment
 
 
 def _table(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
@@ -88,41 +88,41 @@ def _flags(tree: xr.DataTree) -> list[tuple[bool | None, str]]:
     """Each diagnostic in words, and whether it is as it should be (None: no verdict)."""
     if "diagnostics" not in tree.children:
         return []
-    found = tree["diagnostics"].to_dataset()
-    good_rhat, good_ess = found.attrs["rhat_threshold"], found.attrs["ess_threshold"]
+    diagnostics = tree["diagnostics"].to_dataset()
+    good_rhat, good_ess = diagnostics.attrs["rhat_threshold"], diagnostics.attrs["ess_threshold"]
     flags: list[tuple[bool | None, str]] = []
     for prefix, what in (("", "the log predictive at test points"), ("gradient_", "input gradients")):
-        if f"{prefix}rhat_max" not in found:
+        if f"{prefix}rhat_max" not in diagnostics:
             continue
-        rhat, ess = float(found[f"{prefix}rhat_max"]), float(found[f"{prefix}ess_bulk_min"])
-        middle = float(found[f"{prefix}rhat"].median())
+        rhat, ess = float(diagnostics[f"{prefix}rhat_max"]), float(diagnostics[f"{prefix}ess_bulk_min"])
+        middle = float(diagnostics[f"{prefix}rhat"].median())
         flags += [
             (rhat <= good_rhat, f"R-hat of {what} at most {rhat:.3f}, median {middle:.3f} (should be at most {good_rhat})"),
             (ess >= good_ess, f"bulk ESS of {what} at least {ess:.0f} (should be at least {good_ess:.0f})"),
         ]
-    if int(found.get("constant", 0)):
-        flags.append((None, f"{int(found['constant'])} points where no draw differs: their R-hat is undefined"))
-    if "bfmi" in found:
-        bfmi = float(found["bfmi"].min())
+    if int(diagnostics.get("constant", 0)):
+        flags.append((None, f"{int(diagnostics['constant'])} points where no draw differs: their R-hat is undefined"))
+    if "bfmi" in diagnostics:
+        bfmi = float(diagnostics["bfmi"].min())
         flags.append(
             (bfmi >= MIN_BFMI, f"fraction of missing information (BFMI) at least {bfmi:.2f} (should be {MIN_BFMI})")
         )
-    if "divergences" in found:
-        count = int(found["divergences"].sum())
+    if "divergences" in diagnostics:
+        count = int(diagnostics["divergences"].sum())
         flags.append((count == 0, f"{count} divergent trajectories"))
-    if "acceptance_rate" in found:
-        rates = ", ".join(f"{rate:.2f}" for rate in found["acceptance_rate"].values)
-        flags.append((bool((found["acceptance_rate"] > 0.5).all()), f"acceptance by chain {rates}"))
+    if "acceptance_rate" in diagnostics:
+        rates = ", ".join(f"{rate:.2f}" for rate in diagnostics["acceptance_rate"].values)
+        flags.append((bool((diagnostics["acceptance_rate"] > 0.5).all()), f"acceptance by chain {rates}"))
     stats = tree["sample_stats"].to_dataset()
     if "reached_max_treedepth" in stats:
         count = int(stats["reached_max_treedepth"].sum())
         flags.append((count == 0, f"{count} trajectories cut off at the largest tree depth"))
-    if "weight_rhat_max" in found:
+    if "weight_rhat_max" in diagnostics:
         # Beside, and no verdict: weights of a network may disagree where its functions agree.
-        text = f"R-hat of single weights, median {float(found['weight_rhat'].median()):.3f}, for comparison only"
+        text = f"R-hat of single weights, median {float(diagnostics['weight_rhat'].median()):.3f}, for comparison only"
         flags.append((None, text))
-    if "distinct_draws" in found:
-        distinct = found["distinct_draws"].values.tolist()
+    if "distinct_draws" in diagnostics:
+        distinct = diagnostics["distinct_draws"].values.tolist()
         draws = tree["sample_stats"].sizes["draw"]
         flags.append((min(distinct) > draws / 2, f"distinct draws by chain {distinct} of {draws}"))
     return flags

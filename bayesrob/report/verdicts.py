@@ -10,15 +10,17 @@ __all__ = ["figure_rows"]
 
 
 def figure_rows(tree: xr.DataTree) -> list[dict[str, object]]:
-    """A row for each attack and each ball's worst case: `figure`, `accuracy`, `verdict`, `mark`, `reasons`; none in trees
-    that carry no verdict."""
+    """Return a row for each attack and each ball's worst case: `figure`, `accuracy`, `verdict`, `mark`, `reasons`.
+
+    Trees that carry no verdict have no rows.
+    """
     if "checks" not in tree.children or "verdict" not in tree["robustness"]:
         return []
-    scores, found = tree["robustness"].to_dataset().transpose(..., "bound"), tree["checks"].to_dataset()
+    scores, checks = tree["robustness"].to_dataset().transpose(..., "bound"), tree["checks"].to_dataset()
     rows = []
     for dim, accuracy, prefix in (("attack", "adversarial_accuracy", ""), ("threat", "worst_case_accuracy", "worst_case_")):
         for name in scores[dim].values.tolist():
-            at, checked = scores.sel({dim: name}), found.sel({dim: name})
+            at, checked = scores.sel({dim: name}), checks.sel({dim: name})
             low, high = at[f"{accuracy}_interval"].values.tolist()
             bad = ~checked[f"{prefix}passed"].values & (checked["about"].values == "attack")
             said = zip(checked["check"].values[bad].tolist(), checked[f"{prefix}reason"].values[bad].tolist(), strict=True)
@@ -34,6 +36,6 @@ def figure_rows(tree: xr.DataTree) -> list[dict[str, object]]:
             )
     stated = str(scores["posterior_verdict"].item())
     mark = {BELIEVED: "good", NOT_JUDGED: "none"}.get(stated, "bad")
-    reasons = [found.attrs["posterior_reason"]]
+    reasons = [checks.attrs["posterior_reason"]]
     rows.append({"figure": "the posterior", "accuracy": "", "verdict": stated, "mark": mark, "reasons": reasons})
     return rows
