@@ -1,4 +1,4 @@
-"""Anybody's own arrays as a data set."""
+"""The user's own arrays as a data set."""
 
 from __future__ import annotations
 
@@ -21,27 +21,35 @@ def from_arrays(
     x_test: Any,
     y_test: Any,
     bounds: Bounds | None = None,
+    *,
     num_classes: int | None = None,
     name: str = "mine",
 ) -> Dataset:
-    """Make a data set of numpy arrays, torch tensors, or anything that `numpy.array` takes.
+    """Make a data set from numpy arrays, torch tensors, or anything that `numpy.array` accepts.
 
-    Everything is copied: later changes of the caller's arrays do nothing.
+    Everything is copied, so that later changes of the caller's arrays have no effect.
 
     Args:
-        x_train: training inputs `[n, *shape]`, floating; float64 becomes float32, which gradients are taken in.
-        y_train: integers or booleans `[n]` mean classification, floating numbers `[n]` or `[n, out]` regression (`[n]`
-            becomes `[n, 1]`).
+        x_train: training inputs, floating numbers `[n, *shape]`. float64 becomes float32, the dtype of all gradients.
+        y_train: training targets. Integers or booleans `[n]` mean classification, floating numbers `[n]` or `[n, out]`
+            mean regression (`[n]` becomes `[n, 1]`).
         x_test: test inputs `[m, *shape]`.
-        y_test: as `y_train`.
-        bounds: smallest and largest value an input component may take; None, the default, leaves attacks unclipped,
+        y_test: test targets, as `y_train`.
+        bounds: smallest and largest value an input component may take. None, the default, leaves attacks unclipped,
             because the range that the data happen to span need not be what is possible.
-        num_classes: by default the largest label of both sets plus 1. Give it where the highest classes may be absent.
-        name: what tables and file names call it.
+        num_classes: number of classes; by default the largest label of both sets plus 1. Give it where the highest
+            classes may be absent.
+        name: name of the data set in tables and file names.
 
     Raises:
         InputError: inputs of an integer type (unscaled images; they are never rescaled silently), targets of different
             kinds, `num_classes` with floating targets, or anything that `Dataset` refuses.
+
+    Example:
+        >>> import numpy as np
+        >>> inputs, labels = np.random.rand(6, 2), np.array([0, 1, 0, 1, 0, 1])
+        >>> br.data.from_arrays(inputs, labels, inputs, labels, bounds=(0, 1))
+        Dataset('mine': 6 train, 6 test, shape (2,), 2 classes, bounds (0.0, 1.0))
     """
     labels = [_targets("y_train", y_train), _targets("y_test", y_test)]
     if labels[0].dtype != labels[1].dtype:
@@ -101,7 +109,7 @@ def _copied(field: str, values: Any) -> Tensor:
         kind = values.dtype if hasattr(values, "dtype") else type(values).__name__
         raise InputError(
             f"{field} is of type {kind}.",
-            "Only arrays of real numbers, all rows equally long, can be used.",
+            "Only arrays of real numbers whose rows have equal lengths can be used.",
             "Convert it to one numeric numpy array.",
         )
     return tensor
@@ -115,7 +123,7 @@ def _as_array(values: Any) -> np.ndarray:
 
 
 def _from_numpy(array: np.ndarray) -> Tensor:
-    """Torch has no big-endian numbers, no long double, and few operations on wide unsigned ones."""
+    """Convert to what torch supports: it has no big-endian numbers, no long double, and few wide unsigned operations."""
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float32 if array.dtype.itemsize < 8 else np.float64))
     return torch.from_numpy(array.astype(np.bool_ if array.dtype.kind == "b" else _integer_type(array)))

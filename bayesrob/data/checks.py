@@ -1,4 +1,4 @@
-"""What `Dataset` checks when it is put together, and what its errors say."""
+"""The checks of `Dataset` when it is made, and the messages of their errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from bayesrob.arguments import whole
 from bayesrob.errors import InputError
 from bayesrob.types import Bounds
 
@@ -14,6 +15,7 @@ __all__ = ["check_inputs", "check_labels", "check_lengths", "check_same", "check
 
 
 def check_inputs(field: str, x: object, bounds: Bounds | None) -> None:
+    """Raise `InputError` unless `x` is a float32 tensor `[n, *shape]`, not empty, finite and within `bounds`."""
     if not isinstance(x, Tensor) or x.dtype != torch.float32 or x.dim() < 2:
         raise InputError(
             f"{field} is {described(x)}.",
@@ -24,7 +26,7 @@ def check_inputs(field: str, x: object, bounds: Bounds | None) -> None:
     lo, hi = finite_range(field, x)
     if bounds is None:
         return
-    # In float32, because that is what the points are: the double 0.1 is smaller than its float32.
+    # Compared in float32, the dtype of the points: the double 0.1 is smaller than its float32.
     allowed_lo, allowed_hi = torch.tensor(bounds, dtype=torch.float32).tolist()
     if lo < allowed_lo or hi > allowed_hi:
         raise InputError(
@@ -35,6 +37,7 @@ def check_inputs(field: str, x: object, bounds: Bounds | None) -> None:
 
 
 def check_targets(field: str, y: object) -> None:
+    """Raise `InputError` unless `y` holds regression targets: a float32 tensor `[n, out]`, not empty and finite."""
     if not isinstance(y, Tensor) or y.dtype != torch.float32 or y.dim() != 2:
         raise InputError(
             f"{field} is {described(y)}.",
@@ -46,12 +49,8 @@ def check_targets(field: str, y: object) -> None:
 
 
 def check_labels(field: str, y: object, num_classes: object) -> None:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise InputError(
-            f"num_classes is {num_classes!r}.",
-            "Classification needs an integer of at least 2.",
-            "Pass the number of classes, or None for regression.",
-        )
+    """Raise `InputError` unless `y` holds classes: an int64 tensor `[n]` with values in 0 ... `num_classes` - 1."""
+    num_classes = whole("num_classes", num_classes, "Classification needs two classes, regression none.", least=2)
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.dim() != 1:
         raise InputError(
             f"{field} is {described(y)}.",
@@ -69,16 +68,20 @@ def check_labels(field: str, y: object, num_classes: object) -> None:
 
 
 def check_filled(field: str, values: Tensor) -> None:
+    """Raise `InputError` if a tensor has no element."""
     if values.numel() == 0:
         raise InputError(
             f"{field} is empty: its shape is {tuple(values.shape)}.",
             "Training and test set both need at least one point.",
-            "Pass at least one.",
+            "Pass at least one point.",
         )
 
 
 def finite_range(field: str, values: Tensor) -> tuple[float, float]:
-    """Smallest and largest value; both are checked, and a single NaN makes both NaN, so no mask of all is needed."""
+    """Return the smallest and the largest value, or raise `InputError` if one is NaN or infinite.
+
+    A single NaN makes both of them NaN, so that no mask over all values is needed.
+    """
     lo, hi = (value.item() for value in values.detach().aminmax())
     if math.isfinite(lo) and math.isfinite(hi):
         return lo, hi
@@ -92,15 +95,17 @@ def finite_range(field: str, values: Tensor) -> tuple[float, float]:
 
 
 def check_lengths(part: str, x: Tensor, y: Tensor) -> None:
+    """Raise `InputError` unless there is one target for each point."""
     if len(x) != len(y):
         raise InputError(
             f"x_{part} has {len(x)} points, y_{part} has {len(y)}.",
             "Each point needs its own target.",
-            "Check how the arrays were cut.",
+            "Check how the arrays were split.",
         )
 
 
 def check_same(kind: str, train_field: str, train: Tensor, test_field: str, test: Tensor) -> None:
+    """Raise `InputError` unless one training point has the shape of one test point."""
     if train.shape[1:] != test.shape[1:]:
         raise InputError(
             f"One point of {train_field} has shape {tuple(train.shape[1:])}, one of {test_field} {tuple(test.shape[1:])}.",
@@ -110,6 +115,7 @@ def check_same(kind: str, train_field: str, train: Tensor, test_field: str, test
 
 
 def described(value: object) -> str:
+    """Return what kind of value was given, for messages."""
     if isinstance(value, Tensor):
         return f"a tensor of {str(value.dtype).removeprefix('torch.')} with shape {tuple(value.shape)}"
     return f"of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""What every loader returns: training and test points, the bounds of the inputs, the kind of target."""
+"""The class of all data sets: training and test points, the bounds of the inputs, the kind of target."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from bayesrob.arguments import number
 from bayesrob.data.checks import (
     check_inputs,
     check_labels,
@@ -16,7 +17,7 @@ from bayesrob.data.checks import (
     described,
     finite_range,
 )
-from bayesrob.data.truth import Truth, check_eps
+from bayesrob.data.truth import Truth
 from bayesrob.errors import InputError, check_name
 from bayesrob.types import Bounds, checked_bounds
 
@@ -25,26 +26,30 @@ __all__ = ["Dataset"]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Training and test points for one task, checked when they are put together.
+    """Training and test points for one task, checked when the object is made.
 
     Two data sets are equal only if they are the same object (comparing every number would be slow and hashing
-    impossible), so a data set can be a dictionary's key.
+    impossible), so that a data set can be a dictionary's key.
 
     Args:
-        name: what tables and file names call it.
+        name: name of the data set in tables and file names.
         x_train: training inputs, float32 `[n, *shape]`; images are `[n, channel, height, width]` in [0, 1].
         y_train: int64 classes `[n]`, or float32 regression targets `[n, out]`.
         x_test: test inputs, float32 `[m, *shape]`.
-        y_test: as `y_train`, `[m]` or `[m, out]`.
+        y_test: test targets as `y_train`, `[m]` or `[m, out]`.
         bounds: smallest and largest value an input component may take (in the inputs' own unit), or None if any value
-            is meaningful. Attacks stay inside it.
+            is meaningful. Attacks stay inside these bounds.
         num_classes: number of classes, or None for regression.
-        truth: the distribution, where it is known; None, the default, where it is not. `conditional`, `project`,
-            `supports`, `normal_basis`, `tangent_basis` and `robust_accuracy` ask it, and raise `InputError` without one.
+        truth: the distribution of the points, or None (the default) where it is not known. `conditional`, `project`,
+            `supports`, `normal_basis`, `tangent_basis` and `robust_accuracy` need it, and raise `InputError` without one.
 
     Raises:
         InputError: a dtype, shape or length that does not fit, an empty set, a value that is not finite or lies outside
             `bounds` (compared in float32), a label outside 0 ... num_classes - 1.
+
+    Example:
+        >>> ds
+        Dataset('half_moons': 60 train, 20 test, shape (2,), 2 classes, bounds (0.0, 1.0))
     """
 
     name: str
@@ -58,9 +63,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.truth is not None and not isinstance(self.truth, Truth):
-            raise InputError(
-                f"truth is {described(self.truth)}.", "It is asked for p(y | x).", "Pass a data.Truth, or None."
-            )
+            raise InputError(f"truth is {described(self.truth)}.", "It must give p(y | x).", "Pass a data.Truth, or None.")
         if self.bounds is not None:
             object.__setattr__(self, "bounds", checked_bounds(self.bounds))
         for part, x, y in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
@@ -75,94 +78,121 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input, without the batch axis."""
+        """The shape of one input, without the batch axis."""
         return tuple(self.x_train.shape[1:])
 
     @property
     def out_features(self) -> int:
-        """How many numbers a network must put out: the classes, or the regression targets of one point."""
+        """The number of outputs that a network needs: the number of classes, or of regression targets."""
         return self.y_train.shape[1] if self.num_classes is None else self.num_classes
 
     def training(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """`x_train` and `y_train` on the device of `like`, and in its dtype but for class labels."""
+        """Return the training points for a computation with some tensor.
+
+        Args:
+            like: a tensor whose device and dtype the points take. Class labels keep their dtype.
+
+        Returns:
+            `x_train` and `y_train`.
+        """
         return self.x_train.to(like), self.y_train.to(like) if self.num_classes is None else self.y_train.to(like.device)
 
     def conditional(self, x: Tensor) -> Tensor:
-        """The true p(y | x), float64 `[n, class]`, at x `[n, *shape]` on the support.
+        """Return the true p(y | x). `attacks.LabelInvariant(data.conditional, data.project)` uses it.
 
-        With `project` it is what `attacks.LabelInvariant(data.conditional, data.project)` asks.
+        Args:
+            x: points on the support, `[n, *shape]`.
+
+        Returns:
+            Probabilities, float64 `[n, class]`.
 
         Raises:
-            InputError: no known distribution; x of another shape, not finite, or off the support.
+            InputError: the distribution is not known; x has another shape, is not finite, or lies off the support.
         """
         truth = self._truth("conditional p(y | x)")
         return truth.conditional(self._on_support(truth, x))
 
     def project(self, x: Tensor) -> Tensor:
-        """pi(x), the nearest point (in l_2) of the support to each x `[n, *shape]`; x itself if that is the whole space.
+        """Return pi(x), the point of the support that is nearest in l_2; x itself if the support is the whole space.
+
+        Args:
+            x: points `[n, *shape]`.
 
         Raises:
-            InputError: no known distribution; x of another shape or not finite.
+            InputError: the distribution is not known; x has another shape or is not finite.
         """
         return self._truth("projection onto the support").project(self._points(x))
 
     def supports(self, x: Tensor, y: Tensor) -> Tensor:
-        """Whether p(x, y) > 0, bool `[n]`, at x `[n, *shape]` with classes y `[n]`; x is compared up to float32's rounding.
+        """Return whether p(x, y) > 0, up to float32's rounding of x: bool `[n]`.
+
+        Args:
+            x: points `[n, *shape]`.
+            y: classes `[n]`.
 
         Raises:
-            InputError: as `project`; classes that are none, or not one for each point.
+            InputError: as for `project`; labels that are no classes, or not one for each point.
         """
         truth, x = self._truth("support"), self._points(x)
         check_labels("y", y, self.num_classes)
         if len(x) != len(y):
-            raise InputError(f"{len(x)} points, {len(y)} classes.", "Each point needs its own.", "Check the arrays.")
+            raise InputError(
+                f"There are {len(x)} points and {len(y)} classes.", "Each point needs its own class.", "Check the arrays."
+            )
         probability = truth.conditional(truth.project(x))
         return truth.on_support(x) & (probability.gather(1, y[:, None]).squeeze(1) > 0)
 
     def normal_basis(self, x: Tensor) -> Tensor:
-        """Orthonormal vectors normal to the support, float64 `[n, codimension, dim]`, at x `[n, dim]` on it.
+        """Return orthonormal vectors normal to the support, float64 `[n, codimension, dim]`.
+
+        Args:
+            x: points on the support, `[n, dim]`.
 
         Raises:
-            InputError: as `conditional`.
+            InputError: as for `conditional`.
         """
         truth = self._truth("support")
         return truth.normal_basis(self._on_support(truth, x))
 
     def tangent_basis(self, x: Tensor) -> Tensor:
-        """Orthonormal vectors tangent to the support, float64 `[n, dim - codimension, dim]`: what `normal_basis` leaves.
+        """Return orthonormal vectors tangent to the support, float64 `[n, dim - codimension, dim]`.
 
-        In many dimensions of few codimensions the normal basis is much the smaller.
+        They complete `normal_basis`, which is much the smaller of the two where the codimension is small.
+
+        Args:
+            x: points on the support, `[n, dim]`.
 
         Raises:
-            InputError: as `conditional`.
+            InputError: as for `conditional`.
         """
         normal = self.normal_basis(x)
         complete, _ = torch.linalg.qr(normal.mT, mode="complete")
         return complete[:, :, normal.shape[1] :].mT
 
     def robust_accuracy(self, eps: float, norm: str = "l_inf") -> float:
-        """The best that any classifier can do while an attack moves every input by at most eps; 0: the Bayes accuracy.
+        """Return the best accuracy of any classifier if an attack may move every input by at most eps.
 
         An example counts as adversarial by its norm alone. Under the label-invariant definition the Bayes classifier of
-        pi(x) has none at any eps.
+        pi(x) has no adversarial examples at any eps.
 
         Args:
-            eps: radius of the ball, in the unit of the inputs. norm: "l_inf", "l_2" or "l_0".
+            eps: radius of the ball, in the unit of the inputs; 0 gives the accuracy of the Bayes classifier.
+            norm: norm of the ball, "l_inf", "l_2" or "l_0" (the default is the norm of most attacks).
 
         Raises:
             InputError: no known distribution, or one whose best robust accuracy is not known at this radius and norm.
         """
         truth = self._truth("robust accuracy")
-        eps = check_eps(eps)
+        eps = number("eps", eps, "It is the radius of a ball.", least=0)
         check_name("norm", norm, ["l_0", "l_2", "l_inf"])
-        found = truth.robust_accuracy(eps, norm)
-        if found is None:
+        accuracy = truth.robust_accuracy(eps, norm)
+        if accuracy is None:
             raise InputError(
                 f"The best robust accuracy of {self.name!r} in {norm} at eps={eps:g} is not known.",
-                f"{type(truth).__name__}.robust_accuracy says what is.",
-                "Take a norm and radius that it covers.",
+                f"{type(truth).__name__}.robust_accuracy says where it is.",
+                "Take a norm and a radius for which it is known.",
             )
-        return found
+        return accuracy
 
     def _truth(self, what: str) -> Truth:
         if self.truth is None:
@@ -188,8 +218,8 @@ class Dataset:
         if off:
             raise InputError(
                 f"{off} of {len(points)} points lie off the support of {self.name!r}.",
-                "Nothing is known there: no point is ever drawn from it.",
-                "Ask at project(x).",
+                "p(y | x) is not defined there.",
+                "Give project(x) instead.",
             )
         return points
 

@@ -1,4 +1,4 @@
-"""Where downloaded data sets live, and how the files that are missing get there."""
+"""The folder of downloaded data sets, and the download of files that are missing from it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bayesrob.errors import MissingDataError
 
 __all__ = ["ensure_files", "quiet", "root"]
 
-_TIMEOUT = 30.0  # seconds of silence; a firewall that drops packets would otherwise hang torchvision for many minutes
+_TIMEOUT = 30.0  # seconds without data; with a firewall that drops packets torchvision would otherwise hang for minutes
 
 
 def root() -> pathlib.Path:
-    """Folder of the downloaded sets: the environment variable BAYESROB_DATA, else the platform's user cache folder.
+    """Return the folder of the downloaded sets: the environment variable BAYESROB_DATA, else the user's cache folder.
 
-    The sets lie in it as torchvision lays them out (`MNIST/raw`, `cifar-10-batches-py`, ...).
+    The sets are stored in it as torchvision stores them (`MNIST/raw`, `cifar-10-batches-py`, ...).
     """
     chosen = os.environ.get("BAYESROB_DATA")
     return pathlib.Path(chosen).expanduser() if chosen else pathlib.Path(platformdirs.user_cache_dir("bayesrob"))
@@ -30,7 +30,7 @@ def root() -> pathlib.Path:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide what torchvision's readers make numpy and torch warn about: nobody who loads a data set can act on it."""
+    """Hide the warnings that torchvision's readers cause in numpy and torch: the user of a data set cannot act on them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -40,13 +40,13 @@ def ensure_files(kind: Callable[..., Any], folder: pathlib.Path, needed: Sequenc
     """Download a torchvision set into `folder` unless all of the files `needed` are there.
 
     Args:
-        kind: the torchvision class, `kind(folder, download=True)`.
-        folder: the root, which torchvision's own folder for the set lies in.
-        needed: paths relative to `folder`.
-        otherwise: a sentence on what is possible without the missing files.
+        kind: the torchvision class, which is called as `kind(folder, download=True)`.
+        folder: the root folder, in which torchvision makes a folder for the set.
+        needed: paths of the files, relative to `folder`.
+        otherwise: a sentence on what is possible without the missing files, for the message.
 
     Raises:
-        MissingDataError: files are missing and could not be downloaded; says which, where, and how to get them.
+        MissingDataError: files are missing and could not be downloaded; the message says which, where, and how to get them.
     """
     if not _missing(folder, needed):
         return
@@ -54,13 +54,13 @@ def ensure_files(kind: Callable[..., Any], folder: pathlib.Path, needed: Sequenc
         with quiet(), _timeout(_TIMEOUT):
             kind(str(folder), download=True)
         problem = "the download did not contain them"
-    except Exception as error:  # torchvision, urllib, tarfile, gzip, the disk: each has its own errors
+    except Exception as error:  # torchvision, urllib, tarfile, gzip and the disk each raise errors of their own
         problem = f"downloading failed ({type(error).__name__}: {error})"
     missing = _missing(folder, needed)
     if missing:
         raise MissingDataError(
             f"{kind.__name__} is not complete under {folder}: {', '.join(missing)} missing, and {problem}.",
-            "Sets are looked for under BAYESROB_DATA, or without it in the user's cache folder.",
+            "Data sets are read from the folder BAYESROB_DATA, or without it from the user's cache folder.",
             f"{otherwise}On a machine with a network run torchvision.datasets.{kind.__name__}({str(folder)!r}, "
             "download=True), or set BAYESROB_DATA to a folder that holds the set.",
         )

@@ -1,4 +1,4 @@
-"""Data sets by name. A new one is a function in a file of its own and one row in `LOADERS`."""
+"""Data sets by name. To add one, write a function in a file of its own and add one row to `LOADERS`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from bayesrob.data.two_points import two_points
 
 __all__ = ["LOADERS", "load", "names"]
 
-# To add a data set: write `name(n_train=..., n_test=..., seed=0, ...) -> Dataset`, every argument with a default, in a
-# file of this folder, and add its row here. `load`, the command line and the contract tests then find it.
+# To add a data set, write `name(n_train=..., n_test=..., seed=0, *, ...) -> Dataset` in a file of this folder, with a
+# default for every argument, and add its row here. `load`, the command line and the contract tests then list it.
 LOADERS: dict[str, Callable[..., Dataset]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
@@ -39,7 +39,12 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Names that `load` takes, in alphabetical order."""
+    """Return the names that `load` accepts, in alphabetical order.
+
+    Example:
+        >>> "half_moons" in br.data.names()
+        True
+    """
     return tuple(sorted(LOADERS))
 
 
@@ -48,15 +53,19 @@ def load(name: str, n_train: int | None = None, n_test: int | None = None, seed:
 
     Args:
         name: one of `names()`.
-        n_train: number of training points; None, the default, is the loader's own default (whole sets for images).
-        n_test: number of test points, likewise.
-        seed: of the subset, or of the generated points. The same seed gives the same bits.
-        parameters: the loader's own, such as `balanced=True` for images or `noise=0.2` for the moons.
+        n_train: number of training points; None, the default, for the data set's own default (all of the images).
+        n_test: number of test points; None, the default, for the data set's own default.
+        seed: seed of the subset, or of the generated points. The same seed gives the same bits.
+        **parameters: parameters of the data set itself, such as `balanced=True` for images or `noise=0.2` for the moons.
 
     Raises:
-        UnknownNameError: no such data set; names the nearest.
-        InputError: a parameter that the loader does not know, or a value that it refuses.
-        MissingDataError: a set that is neither on this machine nor downloadable; says how to get it.
+        UnknownNameError: a name that no data set has; the message gives the nearest one.
+        InputError: a parameter that the data set does not have, or a value that it refuses.
+        MissingDataError: a data set that is not on this machine and cannot be downloaded; the message says how to get it.
+
+    Example:
+        >>> br.data.load("half_moons", n_train=60, n_test=20, noise=0.2)
+        Dataset('half_moons': 60 train, 20 test, shape (2,), 2 classes, bounds (0.0, 1.0))
     """
     loader = LOADERS[errors.check_name("data set", name, LOADERS)]
     _check_parameters(name, loader, parameters)

@@ -59,7 +59,7 @@ def test_every_digit_can_be_used_and_none_twice(n_train, n_test):
 def test_refuses():
     with pytest.raises(InputError, match=r"n_train=1500 and n_test=500 ask for 2000 digits.*at most 1297"):
         load("digits", n_train=1500)
-    with pytest.raises(InputError, match=r"n_test is 0.*1 to 1796"):
+    with pytest.raises(InputError, match=r"n_test is 0.*>= 1 and <= 1796"):
         load("digits", n_test=0)
     with pytest.raises(InputError, match=r"A balanced n_train=1297 needs 129.*has only 124.*at most 1240"):
         load("digits", balanced=True)

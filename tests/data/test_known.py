@@ -71,14 +71,14 @@ def test_seeds(name):
 @pytest.mark.parametrize("name", ["robust_features", "tradeoff_toy"])
 @pytest.mark.parametrize("p", [0.5, 1.0, 0.2, 1.5, float("nan"), "often", True])
 def test_refuses_p(name, p):
-    with pytest.raises(InputError, match=r"p is .*above 0.5 and below 1"):
+    with pytest.raises(InputError, match=r"p is .*> 0.5 and < 1"):
         load(name, p=p)
 
 
 @pytest.mark.parametrize("name", ["robust_features", "tradeoff_toy"])
 @pytest.mark.parametrize("eta", [0, -1.0, float("inf"), float("nan"), None])
 def test_refuses_eta(name, eta):
-    with pytest.raises(InputError, match=r"eta is .*finite number above 0"):
+    with pytest.raises(InputError, match=r"eta is .*finite number > 0"):
         load(name, eta=eta)
 
 

@@ -44,5 +44,5 @@ def test_refuses_noise(noise):
 
 
 def test_refuses_counts():
-    with pytest.raises(InputError, match=r"n_test is 0.*at least 1"):
+    with pytest.raises(InputError, match=r"n_test is 0.*>= 1"):
         load("half_moons", n_test=0)

@@ -121,7 +121,7 @@ def test_conditionals_are_calibrated_on_their_own_draws():
         assert abs(error) < 3.5 * ((p * (1 - p))[cell].sum().sqrt() / cell.sum())
 
 
-def best_on_a_grid(eta, p, eps, pessimistic, h=0.2, reach=7.4):
+def best_on_a_grid(eta, p, eps, *, pessimistic, h=0.2, reach=7.4):
     """The best robust accuracy of any classifier on the cells of a grid, by linear programming; a bound on the truth.
 
     r(cell, y) is how much of the cell is robustly y: at most 1 together with r(other, -y) if the two can meet. That any
@@ -140,9 +140,9 @@ def best_on_a_grid(eta, p, eps, pessimistic, h=0.2, reach=7.4):
     i, j = meet.nonzero()
     where = (np.tile(np.arange(len(i)), 2), np.concatenate([i, len(minus) + j]))
     conflicts = scipy.sparse.csr_matrix((np.ones(2 * len(i)), where), (len(i), 2 * len(minus)))
-    found = scipy.optimize.linprog(-np.concatenate(mass), conflicts, np.ones(len(i)), bounds=(0, 1), method="highs")
-    assert found.status == 0
-    return -found.fun
+    solution = scipy.optimize.linprog(-np.concatenate(mass), conflicts, np.ones(len(i)), bounds=(0, 1), method="highs")
+    assert solution.status == 0
+    return -solution.fun
 
 
 @pytest.mark.parametrize(
