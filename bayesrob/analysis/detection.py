@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from bayesrob.analysis.intervals import LEVEL, binomial_interval, check_level
 from bayesrob.errors import InputError
@@ -91,7 +91,7 @@ def auroc(negatives: Any, positives: Any, level: float = LEVEL) -> tuple[float, 
     # Each point's share of the others that it is on the right side of.
     of_high, of_low = _below(np.sort(low), high) / m, 1 - _below(np.sort(high), low) / n
     area = float(of_high.mean())
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     if area in (0.0, 1.0):
         far = _separated(m, n, z)
         return (area, 0.0, 1 - far) if area == 0 else (area, far, 1.0)

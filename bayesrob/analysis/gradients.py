@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
+from scipy import special
 
 from bayesrob.analysis.intervals import LEVEL
 from bayesrob.errors import InputError
@@ -131,7 +131,7 @@ def mean_cosine(cosine: xr.DataArray, level: float = LEVEL) -> tuple[float, floa
         return mean(batches), math.nan, math.nan
     without = np.array([mean(batches[:b] + batches[b + 1 :]) for b in batches])
     error = math.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
-    half = stats.t.ppf(0.5 + level / 2, count - 1) * error
+    half = special.stdtrit(count - 1, 0.5 + level / 2) * error
     return mean(batches), float(mean(batches) - half), float(mean(batches) + half)
 
 
@@ -152,7 +152,7 @@ def _average(g: np.ndarray, log_p: np.ndarray | None, num_chains: int | None) ->
     used = len(sums)
     if used > 1:
         variance = np.einsum("bpc,bpc->pc", sums, sums) * used / (used - 1)
-        reach = stats.t.ppf(0.5 + LEVEL / 2, used - 1)
+        reach = special.stdtrit(used - 1, 0.5 + LEVEL / 2)
         unsure = (np.abs(mean) <= reach * np.sqrt(variance)).mean(-1)
     else:
         variance, unsure = np.full_like(mean, math.nan), np.full(len(mean), math.nan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from bayesrob.analysis.intervals import LEVEL, check_level
 from bayesrob.errors import InputError
@@ -56,4 +55,6 @@ def rank_correlation(
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:
     if len(x) < 3 or (x == x[0]).all() or (y == y[0]).all():
         return float("nan")
+    from scipy import stats  # imported here because it takes a second
+
     return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
+from scipy import special
 
 from bayesrob.analysis.intervals import binomial_interval
 from bayesrob.errors import InputError
@@ -97,7 +97,7 @@ def linear_accuracy(weights: Any, eta: float, p: float, eps: float | Sequence[fl
         for x_1, probability in ((1, p), (-1, 1 - p)):
             margin = (x_1 * w[..., 0] + mean + y * b)[..., None] - np.multiply.outer(np.abs(w).sum(-1), radii)
             z = np.divide(margin, spread[..., None], out=np.zeros_like(margin), where=spread[..., None] > 0)
-            found += probability / 2 * np.where(spread[..., None] > 0, stats.norm.cdf(z), margin > 0)
+            found += probability / 2 * np.where(spread[..., None] > 0, special.ndtr(z), margin > 0)
     return xr.DataArray(found, dims=(*("draw",) * (w.ndim - 1), "eps"), coords={"eps": radii})
 
 
@@ -131,7 +131,8 @@ def expected_excess(mean: Any, spread: Any) -> np.ndarray:
     """E max(0, N(mean, spread^2)), elementwise; `spread` may be 0."""
     mean, spread = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(spread, dtype=np.float64))
     z = np.divide(mean, spread, out=np.zeros(mean.shape), where=spread > 0)
-    return np.where(spread > 0, mean * stats.norm.cdf(z) + spread * stats.norm.pdf(z), np.maximum(mean, 0))
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return np.where(spread > 0, mean * special.ndtr(z) + spread * density, np.maximum(mean, 0))
 
 
 def check_world(eta: Any, p: Any) -> tuple[float, float]:
