@@ -50,7 +50,7 @@ def check_targets(field: str, y: object) -> None:
 
 def check_labels(field: str, y: object, num_classes: object) -> None:
     """Raise `InputError` unless `y` holds classes: an int64 tensor `[n]` with values in 0 ... `num_classes` - 1."""
-    num_classes = whole("num_classes", num_classes, "Classification needs two classes, regression none.", least=2)
+    count = whole("num_classes", num_classes, "Classification needs two classes, regression none.", least=2)
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.dim() != 1:
         raise InputError(
             f"{field} is {described(y)}.",
@@ -59,10 +59,10 @@ def check_labels(field: str, y: object, num_classes: object) -> None:
         )
     check_filled(field, y)
     lo, hi = (int(value) for value in y.aminmax())
-    if lo < 0 or hi >= num_classes:
+    if lo < 0 or hi >= count:
         raise InputError(
             f"{field} has labels from {lo} to {hi}.",
-            f"With num_classes={num_classes} they must lie in 0 ... {num_classes - 1}.",
+            f"With num_classes={num_classes} they must lie in 0 ... {count - 1}.",
             "Number the classes from 0, or pass the right num_classes.",
         )
 
