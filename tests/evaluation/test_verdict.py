@@ -67,7 +67,8 @@ def linear(num_draws: int = 1, slope: float = 10.0) -> HeldDraws:
 def points(*distances: float) -> data.Dataset:
     """Ten points of class 0 at each of these distances."""
     x = 0.5 - torch.tensor(distances).repeat_interleave(10)[:, None].expand(-1, 4).clone()
-    return data.from_arrays(x, torch.zeros(len(x), dtype=torch.long), x, torch.zeros(len(x), dtype=torch.long), (0, 1))
+    labels = torch.zeros(len(x), dtype=torch.long)
+    return data.from_arrays(x, labels, x, labels, bounds=(0, 1), num_classes=2)
 
 
 def found(tree: xr.DataTree, check: str, attack: str) -> xr.Dataset:
