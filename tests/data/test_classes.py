@@ -58,5 +58,5 @@ def test_a_class_without_points():
 
 def test_a_regression():
     x = torch.zeros(3, 1)
-    with pytest.raises(InputError, match="is a regression"):
+    with pytest.raises(InputError, match="data set for regression"):
         data.keep_classes(data.from_arrays(x, x, x, x), (0, 1))
