@@ -3,6 +3,7 @@
 from bayesrob.attacks import adapters
 from bayesrob.attacks.apgd import APGD
 from bayesrob.attacks.autoattack import AutoAttack
+from bayesrob.attacks.ball import BallAttack
 from bayesrob.attacks.base import Attack, Attacked
 from bayesrob.attacks.bias_variance import BiasAttack, VarianceAttack
 from bayesrob.attacks.bim import BIM, LeastLikely
@@ -13,6 +14,8 @@ from bayesrob.attacks.criteria import Confident, Criterion, LabelInvariant, Misc
 from bayesrob.attacks.deepfool import DeepFool
 from bayesrob.attacks.fab import FAB
 from bayesrob.attacks.fgsm import FGSM, TargetedFGSM
+from bayesrob.attacks.geometry import check_radius, norms, project, random_point
+from bayesrob.attacks.goal import Goal
 from bayesrob.attacks.jsma import JSMA
 from bayesrob.attacks.local_search import LocalSearch
 from bayesrob.attacks.matching import match_perturbation
@@ -70,12 +73,14 @@ __all__ = [
     "Attack",
     "Attacked",
     "AutoAttack",
+    "BallAttack",
     "BiasAttack",
     "Boundary",
     "CarliniWagner",
     "Confident",
     "Criterion",
     "DeepFool",
+    "Goal",
     "LabelInvariant",
     "LeastLikely",
     "LocalSearch",
@@ -89,5 +94,9 @@ __all__ = [
     "Transfer",
     "VarianceAttack",
     "adapters",
+    "check_radius",
     "match_perturbation",
+    "norms",
+    "project",
+    "random_point",
 ]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.attacks.base import Attack
 from bayesrob.attacks.criteria import Misclassified
+from bayesrob.attacks.geometry import check_radius
 from bayesrob.attacks.victim import Victim, next_seed
 from bayesrob.errors import BayesrobError, InputError
 from bayesrob.predictive import Predictive
@@ -128,6 +129,8 @@ class Foolbox(_Adapter):
         inner = self.attack
         while isinstance(inner, base.Repeated):
             inner = inner.attack
+        if self.eps is not None:
+            check_radius(self.eps)
         if self.eps is None and isinstance(inner, base.FixedEpsilonAttack):
             raise InputError(f"{inner} without eps.", "It looks inside a ball of fixed radius.", "Give eps.")
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayesrob.attacks.base import Attack, check_at_least
-from bayesrob.attacks.geometry import per_point, project, random_point, steepest
+from bayesrob.arguments import whole
+from bayesrob.attacks.ball import BallAttack
+from bayesrob.attacks.geometry import project, random_point, steepest
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
+from bayesrob.numerics import per_point
 from bayesrob.predictive.objectives import Objective, Pooled
 from bayesrob.types import Batch, Labels
 
@@ -20,7 +22,7 @@ __all__ = ["APGD", "TargetedDLR"]
 
 
 @dataclasses.dataclass(frozen=True)
-class APGD(Attack):
+class APGD(BallAttack):
     """PGD with momentum whose step halves, back at the best point, when the objective stalls (Croce & Hein 2020).
 
     Steps start at 2 eps; checkpoints, conditions 1 and 2 and the momentum of 0.75 are those of the paper (section 3). Of
@@ -39,8 +41,6 @@ class APGD(Attack):
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     steps: int = 100
     restarts: int = 1
     objective: str = "expected_loss"
@@ -50,7 +50,9 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, steps=1, restarts=1, classes=0)
+        whole("steps", self.steps)
+        whole("restarts", self.restarts)
+        whole("classes", self.classes, least=0)
         if self.classes and (self.objective != "dlr" or self.target is not None):
             raise InputError(
                 f"classes={self.classes} with objective={self.objective!r} and target={self.target!r}.",
@@ -82,7 +84,7 @@ class APGD(Attack):
     ) -> tuple[Batch, Tensor, Float[Tensor, " row"]]:
         """One run: each point's best iterate, whether it meets the criterion, and its objective."""
         z = previous = random_point(x, self.eps, self.norm, victim.bounds, generator)
-        gradient, log_predictive, loss = victim.look(z, objective, rows)
+        gradient, log_predictive, loss = victim.gradient_and_prediction(z, objective, rows)
         fooled = victim.judged(log_predictive, z, rows)
         result, result_loss = z, loss
         top, top_loss, top_gradient = z, loss, gradient  # where a halved step starts over
@@ -98,7 +100,7 @@ class APGD(Attack):
             ahead = z + momentum * (ahead - z) + (1 - momentum) * (z - previous)
             previous, z = z, project(ahead, x, self.eps, self.norm, victim.bounds)
             loss_before = loss
-            gradient, log_predictive, loss = victim.look(z, objective, rows)
+            gradient, log_predictive, loss = victim.gradient_and_prediction(z, objective, rows)
             now = victim.judged(log_predictive, z, rows)
             better = (now & ~fooled) | ((now == fooled) & (loss > result_loss))
             result, result_loss = torch.where(per_point(better, x), z, result), torch.where(better, loss, result_loss)

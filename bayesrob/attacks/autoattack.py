@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from bayesrob.attacks.apgd import APGD
+from bayesrob.attacks.ball import BallAttack
 from bayesrob.attacks.base import Attack
 from bayesrob.attacks.fab import FAB
-from bayesrob.attacks.geometry import norms, per_point, project
+from bayesrob.attacks.geometry import norms, project
 from bayesrob.attacks.square import Square
 from bayesrob.attacks.victim import Victim, next_seed
 from bayesrob.errors import InputError, check_name
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch, Real
 
 __all__ = ["AutoAttack"]
@@ -39,7 +41,7 @@ VERSIONS: dict[str, Callable[[Real, str, dict[str, Any]], list[Attack]]] = {"sta
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoAttack(Attack):
+class AutoAttack(BallAttack):
     """The per-image worst case of an ensemble of attacks without settings to tune (Croce & Hein 2020).
 
     "standard": APGD on the cross-entropy of the averaged prediction, APGD on the targeted DLR (9 classes), targeted FAB
@@ -57,8 +59,6 @@ class AutoAttack(Attack):
         criterion, label, skip_misclassified, num_draws, draws: see `Attack`; handed on to the attacks of a version.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     version: Literal["standard", "rand"] = "standard"
     attacks: tuple[Attack, ...] | None = None
 

@@ -1,130 +1,132 @@
-"""What every attack has in common: its inputs are checked before any work, its outputs after, its looks are counted."""
+"""What every attack has in common: inputs are checked before any work, outputs after it, and model evaluations counted."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from bayesrob import rng
-from bayesrob.arguments import is_whole, whole
+from bayesrob.arguments import is_whole, plain
 from bayesrob.attacks.criteria import Criterion, Misclassified
 from bayesrob.attacks.geometry import NORMS
-from bayesrob.attacks.victim import Victim, needs_gradients
+from bayesrob.attacks.goal import Draws, Goal, Label, Sees, Target
+from bayesrob.attacks.victim import Victim
 from bayesrob.errors import BayesrobError, InputError, check_name
 from bayesrob.numerics import products
 from bayesrob.predictive import OBJECTIVES, Predictive
-from bayesrob.predictive.checks import check_num_draws
 from bayesrob.types import Batch
 
-__all__ = ["Attack", "Attacked", "check_at_least", "check_positive", "check_radius"]
+__all__ = ["Attack", "Attacked"]
 
-TARGETS = ("least_likely", "most_likely", "random", "given")
 _NO_GRADIENT = ("does not require grad", "not have been used in the graph", "numpy() on Tensor that requires grad")
-"""What torch says where the outputs are detached, where they do not depend on the input, and of a detour through numpy."""
+"""Messages of torch for detached outputs, outputs that do not depend on the input, and detours through numpy."""
 
 
 class Attacked(NamedTuple):
-    """What an attack did."""
+    """The result of an attack and what it cost."""
 
     x: Batch
     """Adversarial inputs, `[batch, *shape]`."""
     queries: Int[Tensor, " batch"]
-    """Posterior predictions that were asked for at each point."""
+    """Number of posterior predictions that were made at each point."""
     gradients: Int[Tensor, " batch"]
-    """Gradients that were taken at each point."""
+    """Number of gradients that were taken at each point."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Attack(abc.ABC):
-    """Perturb inputs so that the posterior predictive no longer gives the labels; fields are the attack's settings.
+    """Perturb inputs so that the posterior predictive no longer gives the labels; the fields are the attack's settings.
 
     Args:
-        target: None: away from the true class. Else towards a class: "least_likely" or "most_likely" (of the clean input's
-            posterior predictive, the true class left out), "random" (another class), a class index for all, or "given":
-            the labels passed *are* the targets.
-        criterion: what counts as success where the attack decides by it (restarts, stops, smallest perturbations).
+        target: None: the attack moves away from the true class. Otherwise it moves towards a class: "least_likely" or
+            "most_likely" (by the clean input's posterior predictive, the true class left out), "random" (another class), a
+            class index for all points, or "given": the labels passed *are* the targets.
+        criterion: what counts as success where the attack decides by it (restarts, early stops, smallest perturbations).
         label: "true", or "predicted": attack the class that is predicted for the clean input, so that the true label does
             not leak into the perturbation (Kurakin et al. 2017).
-        skip_misclassified: leave points alone that are wrong before the attack. False perturbs every point.
-        num_draws: draws of the posterior at each look (the first of held ones, new ones of fresh); None: the predictive's
-            own number.
-        draws: for predictives drawn fresh. "fresh": new draws at every look (expectation over transformation, Athalye et
-            al. 2018), so the attack cannot overfit to one set. "held": one set, drawn at the start. Held draws are what
-            they are either way.
+        skip_misclassified: leave points unchanged that are wrong before the attack. False perturbs every point.
+        num_draws: draws of the posterior in each model evaluation (the first ones of held draws, new ones of fresh draws);
+            None: the predictive's own number.
+        draws: for predictives drawn fresh. "fresh": new draws at every model evaluation (expectation over transformation,
+            Athalye et al. 2018), so that the attack cannot overfit to one set. "held": one set, drawn at the start. It makes
+            no difference for held draws.
     """
 
-    target: int | Literal["least_likely", "most_likely", "random", "given"] | None = dataclasses.field(
-        default=None, kw_only=True
-    )
+    target: Target = dataclasses.field(default=None, kw_only=True)
     criterion: Criterion = dataclasses.field(default=Misclassified(), kw_only=True)
-    label: Literal["true", "predicted"] = dataclasses.field(default="true", kw_only=True)
+    label: Label = dataclasses.field(default="true", kw_only=True)
     skip_misclassified: bool = dataclasses.field(default=False, kw_only=True)
     num_draws: int | None = dataclasses.field(default=None, kw_only=True)
-    draws: Literal["fresh", "held"] = dataclasses.field(default="fresh", kw_only=True)
+    draws: Draws = dataclasses.field(default="fresh", kw_only=True)
 
-    # For the list of attacks in the documentation, and for what is refused.
+    # What the list of attacks in the documentation shows, and what is refused.
     norms: ClassVar[tuple[str, ...]] = NORMS
-    """Norms that `norm` may be; of perturbations that it bounds or makes small."""
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "gradients"
+    """The norms of perturbations that the setting `norm` may name."""
+    sees: ClassVar[Sees] = "gradients"
+    """What the attack uses of the predictive."""
     minimal: ClassVar[bool] = False
-    """Whether it looks for the smallest perturbation; else for the worst in a ball of radius `eps`."""
+    """Whether it looks for the smallest perturbation that succeeds, instead of the worst one in a ball of radius `eps`."""
     targetable: ClassVar[bool] = True
+    """Whether it can move towards a class."""
     needs_classes: ClassVar[bool] = True
-    """Whether a regression has nothing for it."""
+    """Whether it needs a classifier, and cannot attack a regression."""
     needs_bounds: ClassVar[bool] = False
+    """Whether the predictive must have bounds."""
     paper: ClassVar[str] = ""
+    """The paper that proposed the attack, by author and year."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
         if self.target is not None and not self.targetable:
             raise InputError(f"{name} has no target.", "It moves away from the true class.", "Use PGD(target=...).")
-        if self.target is not None and (isinstance(self.target, bool) or not isinstance(self.target, int)):
-            check_name("target", self.target, TARGETS)
-        if not isinstance(self.criterion, Criterion):
-            raise InputError(
-                f"criterion is a {type(self.criterion).__name__}.", "It decides what counts.", "Give Misclassified()."
-            )
+        _ = self.goal  # which checks its part of the settings
         check_name("label", self.label, ["true", "predicted"])
-        check_name("draws", self.draws, ["fresh", "held"])
         if self.target == "given" and (self.label != "true" or self.skip_misclassified):
             raise InputError(
                 'target="given" with label="predicted" or skip_misclassified.',
                 "The labels passed are then the targets, and no true ones are known.",
                 "Choose a rule for the target instead.",
             )
-        if self.num_draws is not None:
-            check_num_draws(self.num_draws)
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if "eps" in fields and not (fields["eps"] is None and type(self).__dataclass_fields__["eps"].default is None):
-            check_radius(fields["eps"])
-        if "norm" in fields:
-            check_name("norm", fields["norm"], self.norms)
-        if "objective" in fields:
-            check_name("objective", fields["objective"], OBJECTIVES)
+        if "norm" in vars(self):
+            check_name("norm", self._setting("norm"), self.norms)
+        if "objective" in vars(self):
+            check_name("objective", self._setting("objective"), OBJECTIVES)
+
+    @property
+    def goal(self) -> Goal:
+        """Target, success criterion and draws of the attack."""
+        return Goal(self.target, self.criterion, self.num_draws, self.draws)
 
     def __call__(self, predictive: Predictive, x: Tensor, y: Tensor, seed: int = 0) -> Batch:
-        """Adversarial versions of `x`, `[batch, *shape]`; `run` also says at what cost.
+        """Return adversarial versions of `x`, `[batch, *shape]`; `run` reports their cost as well.
 
         Args:
-            predictive: what is attacked; its `bounds` are kept to (None: unclipped).
-            x: inputs `[batch, *shape]`, inside the bounds. y: their true labels.
+            predictive: the model under attack; results stay within its `bounds` (None: unclipped).
+            x: inputs `[batch, *shape]`, inside the bounds.
+            y: their true labels, `[batch]`.
             seed: fixes every random choice of the attack, also which fresh draws it sees.
 
         Raises:
-            InputError: shapes, labels or values that do not fit, or an attack that needs what the predictive lacks: before
-                any work.
+            InputError: before any work, if the inputs do not fit, or the predictive lacks what the attack needs.
             BayesrobError: the attack ran into gradients that are not finite.
         """
         return self.run(predictive, x, y, seed).x
 
     def run(self, predictive: Predictive, x: Tensor, y: Tensor, seed: int = 0) -> Attacked:
-        """The attack as `__call__` does it, with the queries and gradients that each point took."""
+        """Attack as `__call__` does, and count the queries and gradients of every point.
+
+        Args:
+            predictive: the model under attack.
+            x: inputs `[batch, *shape]`, inside the bounds.
+            y: their true labels, `[batch]`.
+            seed: fixes every random choice of the attack, also which fresh draws it sees.
+        """
         if not isinstance(predictive, Predictive):
             raise InputError(
                 f"The attack got a {type(predictive).__name__}.",
@@ -136,7 +138,7 @@ class Attack(abc.ABC):
         self.check_fits(predictive)
         predictive.resolve(self.num_draws, 0)  # refuses a number of draws that cannot be had
         generator = rng.generator(seed, type(self).__name__)
-        result, kept = x.detach().clone(), None
+        result, rows = x.detach().clone(), None
         queries = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         gradients = torch.zeros_like(queries)
         if len(x) == 0:
@@ -146,19 +148,19 @@ class Attack(abc.ABC):
                 predicted = predictive(x, self.num_draws, rng.derive(seed, type(self).__name__, "clean")).argmax(-1)
                 queries += 1
                 if self.skip_misclassified:
-                    kept = torch.nonzero(predicted == y)[:, 0]
+                    rows = torch.nonzero(predicted == y)[:, 0]
                 y = predicted if self.label == "predicted" else y
-            if kept is None:
-                victim = Victim(predictive, self, result, y, generator)
+            if rows is None:
+                victim = Victim(predictive, self.goal, result, y, generator)
                 result = self._perturb(victim, generator).contiguous()
                 queries += victim.queries
                 gradients += victim.gradients
-            elif len(kept):
-                victim = Victim(predictive, self, result[kept], y[kept], generator)
-                result[kept] = self._perturb(victim, generator)
-                queries[kept] += victim.queries
-                gradients[kept] += victim.gradients
-        # A sum tells in a tenth of the time that all are finite; one that overflows does not tell that some are not.
+            elif len(rows):
+                victim = Victim(predictive, self.goal, result[rows], y[rows], generator)
+                result[rows] = self._perturb(victim, generator)
+                queries[rows] += victim.queries
+                gradients[rows] += victim.gradients
+        # A finite sum shows in a tenth of the time that all values are finite; a sum that overflows shows nothing.
         lost = 0 if math.isfinite(result.sum()) else int((~result.isfinite()).flatten(1).any(1).sum())
         if lost:
             raise BayesrobError(
@@ -173,14 +175,17 @@ class Attack(abc.ABC):
             return self.perturb(victim, victim.x, generator)
         except RuntimeError as error:
             if any(sign in str(error) for sign in _NO_GRADIENT):
-                raise needs_gradients(type(self).__name__, error) from error
+                raise _needs_gradients(type(self).__name__, error) from error
             raise
 
     @abc.abstractmethod
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
-        """The attack itself, on checked inputs, without gradient mode; `generator` lives on the CPU.
+        """The attack itself, on checked inputs and without gradient mode.
 
-        The victim's labels are `victim.y`. `x` must not be changed in place.
+        Args:
+            victim: the predictive as this attack sees it; its labels are `victim.y`.
+            x: clean inputs, `[batch, *shape]`; must not be changed in place.
+            generator: source of all random numbers, on the CPU.
         """
 
     def check_fits(self, predictive: Predictive) -> None:
@@ -199,14 +204,9 @@ class Attack(abc.ABC):
                 "It sets components to the smallest and largest values that the data can take.",
                 "Give the predictive bounds (br.predictive.from_modules(..., bounds=(0, 1))), or use PGD or Boundary.",
             )
-        if isinstance(self.target, int) and predictive.out_features is not None:
-            good = 0 <= self.target < predictive.out_features
-            if not good:
-                raise InputError(
-                    f"target is {self.target}.",
-                    f"There are {predictive.out_features} classes, counted from 0.",
-                    "Name one of them.",
-                )
+        target, classes = self.target, predictive.out_features
+        if target is not None and not isinstance(target, str) and classes is not None and not 0 <= target < classes:
+            raise InputError(f"target is {target}.", f"There are {classes} classes, counted from 0.", "Name one of them.")
 
     # ---- what checks of a result ask of its attack ----------------------------------------------------------------------
 
@@ -266,44 +266,22 @@ class Attack(abc.ABC):
 
     @property
     def only_accuracy(self) -> bool:
-        """Whether points are left as soon as they are misclassified, so that no other score of the result means anything."""
+        """Whether a point leaves the attack once it is misclassified, so that accuracy is the only score with a meaning."""
         return self.minimal
 
     def settings(self) -> dict[str, Any]:
-        """Name and fields, for the record of a result; the criterion only where it is not the usual one."""
+        """Name and fields, for the record of a result; the criterion only where it is not `Misclassified()`."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if self.criterion == Misclassified():
             del fields["criterion"]
-        return {"attack": type(self).__name__} | {name: _plain(value) for name, value in fields.items()}
+        return {"attack": type(self).__name__} | {name: plain(value) for name, value in fields.items()}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Criterion | Attack):
-        return value.settings()
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return repr(value) if callable(value) else value
-
-
-def check_radius(eps: object) -> None:
-    """Raise unless `eps` is a radius."""
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not math.isfinite(eps) or eps < 0:
-        raise InputError(
-            f"eps is {eps!r}.",
-            "It is the radius of the ball that the attack stays in, in the inputs' own unit.",
-            "Give a finite number >= 0, e.g. 0.1 for pixels in [0, 1].",
-        )
-
-
-def check_at_least(attack: Attack, **least: int) -> None:
-    """Raise unless each named field is a whole number, at least so large."""
-    for name, smallest in least.items():
-        whole(name, getattr(attack, name), least=smallest)
-
-
-def check_positive(attack: Attack, *names: str) -> None:
-    """Raise unless each named field is a positive finite number (or None, where that is its default)."""
-    for name in names:
-        value = getattr(attack, name)
-        if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-            raise InputError(f"{name} is {value}.", "A step must go somewhere.", "Give a positive number, or None.")
+def _needs_gradients(name: str, error: Exception) -> InputError:
+    """The error for a network that is not differentiable."""
+    return InputError(
+        f"{name} found no gradient: {error}.",
+        "Something between the input and the logits is not differentiable.",
+        "Use an attack that only asks for predictions (Square, NES, Boundary), or give that step a differentiable stand-in: "
+        "predictive.Preprocessed(post, function, surrogate).",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from bayesrob.attacks.pgd import PGD
 
@@ -41,8 +41,6 @@ class LeastLikely(BIM):
         the others: see `BIM`.
     """
 
-    target: int | Literal["least_likely", "most_likely", "random", "given"] | None = dataclasses.field(
-        default="least_likely", kw_only=True
-    )
+    target: Target = dataclasses.field(default="least_likely", kw_only=True)
 
     needs_classes: ClassVar[bool] = True

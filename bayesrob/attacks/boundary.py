@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bayesrob.attacks.base import Attack, check_at_least, check_positive
-from bayesrob.attacks.geometry import clip, norms, per_point
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.geometry import clip, norms
+from bayesrob.attacks.goal import Draws, Sees
 from bayesrob.attacks.victim import Victim
-from bayesrob.errors import InputError
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch, Bounds, Real
 
 __all__ = ["Boundary"]
@@ -53,24 +55,23 @@ class Boundary(Attack):
     convergence: float = 1e-7
     starts: int = 100
     halvings: int = 10
-    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+    draws: Draws = dataclasses.field(default="held", kw_only=True)
 
     norms: ClassVar[tuple[str, ...]] = ("l_2",)
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "classes"
+    sees: ClassVar[Sees] = "classes"
     minimal: ClassVar[bool] = True
     paper: ClassVar[str] = "Brendel et al. 2018"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, steps=0, check_every=1, starts=1, halvings=0)
-        for name in ("spherical_step", "source_step", "convergence", "step_adaptation"):
-            if getattr(self, name) is None:
-                raise InputError(f"{name} is None.", "Step sizes adapt from a number.", "Give a positive one.")
-            check_positive(self, name)
-        if self.step_adaptation <= 1:
-            raise InputError(
-                f"step_adaptation is {self.step_adaptation}.", "Steps grow and shrink by it.", "Give a number > 1."
-            )
+        whole("steps", self.steps, least=0)
+        whole("check_every", self.check_every)
+        whole("starts", self.starts)
+        whole("halvings", self.halvings, least=0)
+        number("spherical_step", self.spherical_step, "It is a share of the distance.", above=0)
+        number("source_step", self.source_step, "It is a share of the distance.", above=0)
+        number("convergence", self.convergence, "It is a share of the distance.", above=0)
+        number("step_adaptation", self.step_adaptation, "It is the factor by which step sizes grow and shrink.", above=1)
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         result = x.clone()

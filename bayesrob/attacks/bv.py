@@ -8,10 +8,12 @@ from typing import ClassVar, Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_positive
+from bayesrob.arguments import number
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.geometry import check_radius, norms
 from bayesrob.attacks.geometry import clip as clip_to
-from bayesrob.attacks.geometry import norms, per_point
 from bayesrob.attacks.victim import Victim
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch
 
 __all__ = ["BV", "UnsignedStep"]
@@ -31,7 +33,8 @@ class UnsignedStep(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "mse")
+        check_radius(self.eps)
+        number("mse", self.mse, "It is the mean square of the perturbations.", above=0, or_none=True)
 
     @abc.abstractmethod
     def towards(self, victim: Victim, x: Batch) -> Batch:

@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bayesrob.attacks.base import Attack, check_at_least, check_positive
-from bayesrob.attacks.geometry import per_point
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.base import Attack
 from bayesrob.attacks.victim import Victim
-from bayesrob.errors import InputError, check_name
+from bayesrob.errors import check_name
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch
 
 __all__ = ["CarliniWagner"]
@@ -58,11 +59,12 @@ class CarliniWagner(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, searches=1, steps=1)
-        check_positive(self, "lr", "initial_c")
+        whole("searches", self.searches)
+        whole("steps", self.steps)
+        number("lr", self.lr, "It is Adam's learning rate.", above=0)
+        number("initial_c", self.initial_c, "It weighs the margin against the size of the perturbation.", above=0)
+        number("confidence", self.confidence, "It is a lead in log probability.", least=0)
         check_name("objective", self.objective, ["margin", "margin_per_draw"])
-        if not 0 <= self.confidence < float("inf"):
-            raise InputError(f"confidence is {self.confidence}.", "It is a lead in log probability.", "Give a number >= 0.")
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         best = x.clone()
@@ -95,7 +97,7 @@ class CarliniWagner(Attack):
         floor = rate / 100
         for step in range(1, self.steps + 1):
             z, slope = space.point(w[active], active)
-            gradient, log_predictive, value = victim.look(z, self.objective, rows[active])
+            gradient, log_predictive, value = victim.gradient_and_prediction(z, self.objective, rows[active])
             margin = value if self.objective == "margin" else victim.margin(log_predictive, rows[active])
             delta = z - x[active]
             square = delta.flatten(1).square().sum(1)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from bayesrob.arguments import number
 from bayesrob.errors import InputError
 from bayesrob.types import Batch, Labels, Outputs
 
@@ -59,10 +60,7 @@ class Confident(Criterion):
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.probability <= 1:
-            raise InputError(
-                f"probability is {self.probability}.", "It is that of a wrong class.", "Give a number in (0, 1]."
-            )
+        number("probability", self.probability, "It is the probability of a wrong class.", above=0, most=1)
 
     def __call__(
         self, log_predictive: Outputs, y: Labels, z: Batch, targeted: bool = False, true: Labels | None = None

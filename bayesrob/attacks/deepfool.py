@@ -7,11 +7,14 @@ from typing import ClassVar, Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_at_least
-from bayesrob.attacks.geometry import clip, norms, per_point
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.geometry import clip, norms
 from bayesrob.attacks.projections import DUAL
-from bayesrob.attacks.victim import AVERAGES, Victim
-from bayesrob.errors import InputError, check_name
+from bayesrob.attacks.surfaces import SURFACES, Average
+from bayesrob.attacks.victim import Victim
+from bayesrob.errors import check_name
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch
 
 __all__ = ["DeepFool"]
@@ -47,7 +50,7 @@ class DeepFool(Attack):
     steps: int = 50
     classes: int = 10
     overshoot: float = 0.02
-    average: Literal["probabilities", "logits"] = "probabilities"
+    average: Average = "probabilities"
 
     norms: ClassVar[tuple[str, ...]] = ("l_2", "l_inf", "l_1")
     minimal: ClassVar[bool] = True
@@ -55,12 +58,10 @@ class DeepFool(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, steps=1, classes=2)
-        check_name("average", self.average, AVERAGES)
-        if not 0 <= self.overshoot < float("inf"):
-            raise InputError(
-                f"overshoot is {self.overshoot}.", "It is how far beyond the boundary to go.", "Give a number >= 0."
-            )
+        whole("steps", self.steps)
+        whole("classes", self.classes, least=2)
+        check_name("average", self.average, SURFACES)
+        number("overshoot", self.overshoot, "It is how far beyond the boundary the steps go.", least=0)
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         log_predictive = victim.predict(x, judge=True)

@@ -9,11 +9,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bayesrob.attacks.base import Attack, check_at_least, check_positive
-from bayesrob.attacks.geometry import clip, norms, per_point, random_point
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.geometry import clip, norms, random_point
 from bayesrob.attacks.projections import DUAL, to_hyperplane
-from bayesrob.attacks.victim import AVERAGES, Victim
+from bayesrob.attacks.surfaces import SURFACES, Average
+from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError, check_name
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch
 
 __all__ = ["FAB"]
@@ -50,7 +53,7 @@ class FAB(Attack):
     restarts: int = 1
     classes: int = 0
     eps: float = 0.3
-    average: Literal["probabilities", "logits"] = "probabilities"
+    average: Average = "probabilities"
 
     norms: ClassVar[tuple[str, ...]] = ("l_inf", "l_2", "l_1")
     minimal: ClassVar[bool] = True
@@ -58,9 +61,11 @@ class FAB(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, steps=1, restarts=1, classes=0)
-        check_positive(self, "eps")
-        check_name("average", self.average, AVERAGES)
+        whole("steps", self.steps)
+        whole("restarts", self.restarts)
+        whole("classes", self.classes, least=0)
+        number("eps", self.eps, "Later restarts begin within it.", above=0)
+        check_name("average", self.average, SURFACES)
         if self.classes and self.target is not None:
             raise InputError(
                 f"classes={self.classes} with target={self.target!r}.",
@@ -131,7 +136,7 @@ class FAB(Attack):
         if aim is not None:
             weights = z.new_zeros(len(z), victim.num_classes).scatter_(1, aim.unsqueeze(1), 1.0)
             weights.scatter_(1, away.unsqueeze(1), -1.0)
-            slope, _, value = victim.look(z, AVERAGES[self.average](weights), rows)
+            slope, _, value = victim.gradient_and_prediction(z, SURFACES[self.average](weights), rows)
             return -value, slope
         classes = torch.arange(victim.num_classes, device=z.device).expand(len(z), -1)
         jacobian, values, _ = victim.jacobian(z, classes, rows, self.average)

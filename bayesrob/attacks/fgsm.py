@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from bayesrob.attacks.base import Attack
+from bayesrob.attacks.ball import BallAttack
 from bayesrob.attacks.geometry import clip, steepest
+from bayesrob.attacks.goal import Target
 from bayesrob.attacks.victim import Victim
 from bayesrob.types import Batch
 
@@ -16,7 +17,7 @@ __all__ = ["FGSM", "TargetedFGSM"]
 
 
 @dataclasses.dataclass(frozen=True)
-class FGSM(Attack):
+class FGSM(BallAttack):
     """One step of length eps along the sign of the averaged input gradient.
 
     x + eps * sign(mean over draws of the loss gradient) (Goodfellow et al. 2015; on a posterior Carbone et al. 2020,
@@ -30,8 +31,6 @@ class FGSM(Attack):
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     objective: str = "expected_loss"
 
     needs_classes: ClassVar[bool] = False
@@ -49,9 +48,7 @@ class TargetedFGSM(FGSM):
         target: the class aimed at; the least likely one by default, as in that paper. See `Attack` for the others.
     """
 
-    target: int | Literal["least_likely", "most_likely", "random", "given"] | None = dataclasses.field(
-        default="least_likely", kw_only=True
-    )
+    target: Target = dataclasses.field(default="least_likely", kw_only=True)
 
     needs_classes: ClassVar[bool] = True
     paper: ClassVar[str] = "Kurakin et al. 2017"

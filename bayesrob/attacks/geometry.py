@@ -5,15 +5,25 @@ Everything here acts on each point of a batch `[batch, *shape]` on its own.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from bayesrob.arguments import number
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch, Bounds, Real
 
-__all__ = ["NORMS", "clip", "norms", "per_point", "project", "random_point", "steepest"]
+__all__ = ["NORMS", "BallNorm", "check_radius", "clip", "norms", "project", "random_point", "steepest"]
 
+BallNorm = Literal["l_inf", "l_2"]
+"""The norm of a ball of attacked inputs."""
 NORMS = ("l_2", "l_inf")
+
+
+def check_radius(eps: object) -> float:
+    """Return `eps` as a float if it is the radius of a ball, else raise `InputError`."""
+    return number("eps", eps, "It is the radius of the ball that the attack stays in, in the inputs' own unit.", least=0)
 
 
 def norms(delta: Batch, norm: str) -> Float[Tensor, " batch"]:
@@ -99,8 +109,3 @@ def random_point(x: Batch, eps: Real, norm: str, bounds: Bounds | None, generato
         1 / max(1, x[0].numel() if len(x) else 1)
     )
     return clip(x + eps * direction * per_point(radius, x), bounds)
-
-
-def per_point(values: Tensor, like: Tensor) -> Tensor:
-    """`values` `[batch]`, shaped to broadcast against `like` `[batch, *shape]`."""
-    return values.reshape(-1, *(1,) * (like.ndim - 1))

@@ -10,8 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bayesrob.arguments import number, require
 from bayesrob.attacks.base import Attack
-from bayesrob.attacks.victim import ClassWeights, Victim
+from bayesrob.attacks.goal import Target
+from bayesrob.attacks.surfaces import ClassWeights
+from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
 from bayesrob.types import Batch
 
@@ -50,9 +53,7 @@ class JSMA(Attack):
     norm: Literal["l_0"] = "l_0"
     theta: float = 1.0
     gamma: float = 0.1
-    target: int | Literal["least_likely", "most_likely", "random", "given"] | None = dataclasses.field(
-        default="most_likely", kw_only=True
-    )
+    target: Target = dataclasses.field(default="most_likely", kw_only=True)
 
     norms: ClassVar[tuple[str, ...]] = ("l_0",)
     paper: ClassVar[str] = "Papernot et al. 2016"
@@ -63,10 +64,9 @@ class JSMA(Attack):
             raise InputError(
                 "JSMA without a target.", "Its saliency map is that of a class to go to.", 'Give a rule, e.g. "most_likely".'
             )
-        if not (isinstance(self.theta, int | float) and math.isfinite(self.theta) and self.theta != 0):
-            raise InputError(f"theta is {self.theta!r}.", "A step must go somewhere.", "Give a number that is not 0.")
-        if not (isinstance(self.gamma, int | float) and 0 < self.gamma <= 1):
-            raise InputError(f"gamma is {self.gamma!r}.", "It is a share of the components.", "Give a number in (0, 1].")
+        size = number("theta", self.theta, "It is added to components, in the inputs' own unit.")
+        require(size != 0, "theta is 0.", "A step must go somewhere.", "Give a number that is not 0.")
+        number("gamma", self.gamma, "It is a share of the components.", above=0, most=1)
 
     @property
     def only_accuracy(self) -> bool:
@@ -113,7 +113,8 @@ class JSMA(Attack):
         """Derivatives of the target's log probability and of the sum of the others', along theta; two gradients."""
         chosen = torch.nn.functional.one_hot(victim.y[rows], victim.num_classes).to(z)
         weights = torch.stack([chosen, 1 - chosen], dim=1).flatten(0, 1)
-        gradient, _, _ = victim.look(z.repeat_interleave(2, 0), ClassWeights(weights), rows.repeat_interleave(2))
+        twice = rows.repeat_interleave(2)
+        gradient, _, _ = victim.gradient_and_prediction(z.repeat_interleave(2, 0), ClassWeights(weights), twice)
         gradient = math.copysign(1.0, self.theta) * gradient.flatten(1)
         return gradient[::2], gradient[1::2]
 

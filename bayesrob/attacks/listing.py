@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from pathlib import Path
 
-from bayesrob.attacks import ATTACKS, Attack
+from bayesrob.attacks import ATTACKS, Attack, BallAttack
 from bayesrob.errors import InputError
 
 __all__ = ["BEGIN", "END", "listing", "table", "write"]
@@ -41,8 +40,7 @@ def listing() -> list[dict[str, str]]:
 
 
 def _row(name: str, attack: type[Attack]) -> dict[str, str]:
-    fields = {field.name for field in dataclasses.fields(attack)}
-    kind = "smallest" if attack.minimal else "ball" if {"eps", "norm"} <= fields else "own"
+    kind = "smallest" if attack.minimal else "ball" if issubclass(attack, BallAttack) else "own"
     needs = {"bounds": attack.needs_bounds, "classes": attack.needs_classes}
     return {
         "name": name,

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bayesrob.attacks.base import Attack, check_at_least
+from bayesrob.arguments import number, require, whole
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.goal import Draws, Sees
 from bayesrob.attacks.single_pixel import Planes, planes
 from bayesrob.attacks.victim import Victim
-from bayesrob.errors import InputError, check_name
+from bayesrob.errors import check_name
 from bayesrob.types import Batch, Bounds, Real
 
 __all__ = ["LocalSearch", "cyclic", "probe"]
@@ -78,21 +80,23 @@ class LocalSearch(Attack):
     p: float = 10.0
     variant: Literal["paper", "foolbox2"] = "paper"
     batch_size: int = 1024
-    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+    draws: Draws = dataclasses.field(default="held", kw_only=True)
 
     norms: ClassVar[tuple[str, ...]] = ("l_0",)
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "probabilities"
+    sees: ClassVar[Sees] = "probabilities"
     needs_bounds: ClassVar[bool] = True
     paper: ClassVar[str] = "Narodytska & Kasiviswanathan 2016"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("variant", self.variant, ["paper", "foolbox2"])
-        check_at_least(self, rounds=1, pixels=1, half_side=0, batch_size=1)
-        if not (isinstance(self.p, int | float) and math.isfinite(self.p) and self.p != 0):
-            raise InputError(f"p is {self.p!r}.", "It is where a probe goes.", "Give a number that is not 0.")
-        if not (isinstance(self.r, int | float) and 0 <= self.r <= 2):
-            raise InputError(f"r is {self.r!r}.", "Larger ones need more than one turn.", "Give 0 <= r <= 2.")
+        whole("rounds", self.rounds)
+        whole("pixels", self.pixels)
+        whole("half_side", self.half_side, least=0)
+        whole("batch_size", self.batch_size)
+        p = number("p", self.p, "It is the value that a probe gives to a pixel, times its sign.")
+        require(p != 0, "p is 0.", "Probes would set every pixel to the middle.", "Give a number that is not 0.")
+        number("r", self.r, "Larger factors leave the bounds by more than their width.", least=0, most=2)
 
     @property
     def only_accuracy(self) -> bool:
@@ -107,10 +111,10 @@ class LocalSearch(Attack):
         places, near = self._start(z, generator)
         wakes = torch.zeros_like(z[:, 0], dtype=torch.int64)
         p = z.new_full((len(z),), self.p)
-        for number in range(self.rounds):
+        for round_ in range(self.rounds):
             if len(left) == 0:
                 break
-            asked, is_asked = self._candidates(places, near & (wakes.gather(1, places) <= number), generator)
+            asked, is_asked = self._candidates(places, near & (wakes.gather(1, places) <= round_), generator)
             if asked.shape[1] == 0:  # all rest
                 continue
             score = self._scores(victim, x, z, left, asked, is_asked, p)
@@ -121,7 +125,7 @@ class LocalSearch(Attack):
             if self.variant == "paper":
                 hits = torch.zeros_like(wakes, dtype=torch.bool).scatter(1, chosen, taken)
                 near = torch.where(taken[:, :1], self._around(hits, size), near)
-                wakes = torch.where(hits, number + 1 + REST, wakes)
+                wakes = torch.where(hits, round_ + 1 + REST, wakes)
                 p = self._adapted(p, score, taken, victim.targeted)
             else:
                 places, near = self._squares(chosen, taken, size)

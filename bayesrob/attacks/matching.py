@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
+from bayesrob.arguments import number
 from bayesrob.attacks.base import Attack, Attacked
 from bayesrob.attacks.bv import UnsignedStep
+from bayesrob.attacks.goal import Sees
 from bayesrob.attacks.transfer import Transfer
 from bayesrob.attacks.victim import Victim, next_seed
 from bayesrob.errors import InputError
@@ -42,9 +44,8 @@ def match_perturbation(attack: Attack, target_mse: float, tolerance: float = TOL
         InputError: an attack without a radius, or a target that is no positive number. When called: a target that the bounds
             or the attack itself do not let it reach.
     """
-    for name, value in (("target_mse", target_mse), ("tolerance", tolerance)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise InputError(f"{name} is {value!r}.", "It is a size.", "Give a positive number, e.g. 0.03**2.")
+    number("target_mse", target_mse, "It is a mean square, e.g. 0.03**2.", above=0)
+    number("tolerance", tolerance, "It is relative to target_mse, e.g. 0.02.", above=0)
     if _sized(attack, 1.0) is None:
         raise InputError(
             f"{type(attack).__name__} has no radius.",
@@ -65,7 +66,7 @@ class Matched(Attack):
     tolerance: float = TOLERANCE
 
     norms: ClassVar[tuple[str, ...]] = ("mean square",)
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "gradients"
+    sees: ClassVar[Sees] = "gradients"
     targetable: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False
     paper: ClassVar[str] = "seed paper 000"

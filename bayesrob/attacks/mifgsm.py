@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_at_least, check_positive
-from bayesrob.attacks.geometry import norms, per_point, project, steepest
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.ball import BallAttack
+from bayesrob.attacks.geometry import norms, project, steepest
 from bayesrob.attacks.victim import Victim
-from bayesrob.errors import InputError
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch
 
 __all__ = ["MIFGSM"]
 
 
 @dataclasses.dataclass(frozen=True)
-class MIFGSM(Attack):
+class MIFGSM(BallAttack):
     """Steps along an accumulated gradient, which transfers better to other models (Dong et al. 2018, algorithm 1).
 
     g <- decay * g + gradient / ||gradient||_1; x <- project(x + step_size * steepest(g)); from x itself.
@@ -31,8 +32,6 @@ class MIFGSM(Attack):
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     steps: int = 10
     decay: float = 1.0
     step_size: float | None = None
@@ -43,10 +42,9 @@ class MIFGSM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, steps=1)
-        check_positive(self, "step_size")
-        if not 0 <= self.decay < float("inf"):
-            raise InputError(f"decay is {self.decay}.", "It weighs the gradients seen before.", "Give a number >= 0.")
+        whole("steps", self.steps)
+        number("step_size", self.step_size, "A step must go somewhere.", above=0, or_none=True)
+        number("decay", self.decay, "It weighs the gradients of earlier steps.", least=0)
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         step_size = self.eps / self.steps if self.step_size is None else self.step_size

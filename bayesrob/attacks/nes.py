@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bayesrob.attacks.base import Attack, check_at_least, check_positive
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.ball import BallAttack
 from bayesrob.attacks.geometry import project, steepest
+from bayesrob.attacks.goal import Draws, Sees
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
 from bayesrob.types import Batch
@@ -19,7 +21,7 @@ __all__ = ["NES"]
 
 
 @dataclasses.dataclass(frozen=True)
-class NES(Attack):
+class NES(BallAttack):
     """Projected steps along an estimate of the gradient, from pairs of predictions (Ilyas et al. 2018, algorithm 1).
 
     g = 1 / (samples * sigma) sum_i (L(x + sigma u_i) - L(x - sigma u_i)) u_i, u_i standard normal, samples / 2 of them; L is
@@ -46,26 +48,25 @@ class NES(Attack):
         target, criterion, label, skip_misclassified, num_draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     steps: int = 100
     samples: int = 50
     sigma: float = 0.001
     step_size: float | None = None
     max_batch: int = 10_000
-    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+    draws: Draws = dataclasses.field(default="held", kw_only=True)
 
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "probabilities"
+    sees: ClassVar[Sees] = "probabilities"
     paper: ClassVar[str] = "Ilyas et al. 2018"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, steps=1, samples=2, max_batch=2)
+        whole("steps", self.steps)
+        whole("samples", self.samples, least=2)
+        whole("max_batch", self.max_batch, least=2)
         if self.samples % 2:
             raise InputError(f"samples is {self.samples}.", "They come in pairs, x + d and x - d.", "Give an even number.")
-        if self.sigma is None:
-            raise InputError("sigma is None.", "It is how far away the model is asked.", "Give a positive number.")
-        check_positive(self, "sigma", "step_size")
+        number("sigma", self.sigma, "It is the scale of the differences from which the gradient is estimated.", above=0)
+        number("step_size", self.step_size, "A step must go somewhere.", above=0, or_none=True)
 
     @property
     def only_accuracy(self) -> bool:

@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_at_least, check_positive
-from bayesrob.attacks.geometry import per_point, project, random_point, steepest
-from bayesrob.attacks.victim import Few, Victim
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.ball import BallAttack
+from bayesrob.attacks.geometry import project, random_point, steepest
+from bayesrob.attacks.goal import DrawMinibatch
+from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError, check_name
-from bayesrob.numerics import PRECISIONS, fast_precision
+from bayesrob.numerics import PRECISIONS, fast_precision, per_point
 from bayesrob.predictive import Predictive
 from bayesrob.types import Batch
 
@@ -19,7 +21,7 @@ __all__ = ["PGD"]
 
 
 @dataclasses.dataclass(frozen=True)
-class PGD(Attack):
+class PGD(BallAttack):
     """Steps along the steepest direction of the averaged objective, each projected back (Madry et al. 2018).
 
     x_0 random in the ball; x_{t+1} = project(x_t + step_size * steepest(gradient at x_t)), projections exact on ball and
@@ -45,8 +47,6 @@ class PGD(Attack):
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     steps: int = 15
     restarts: int = 1
     step_size: float | None = None
@@ -80,8 +80,11 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("precision", self.precision, PRECISIONS)
-        check_at_least(self, steps=1, restarts=1, coarse_draws=1, coarse_steps=0)
-        check_positive(self, "step_size")
+        whole("steps", self.steps)
+        whole("restarts", self.restarts)
+        whole("coarse_draws", self.coarse_draws)
+        whole("coarse_steps", self.coarse_steps, least=0)
+        number("step_size", self.step_size, "A step must go somewhere.", above=0, or_none=True)
 
     def check_fits(self, predictive: Predictive) -> None:
         super().check_fits(predictive)
@@ -106,7 +109,7 @@ class PGD(Attack):
     def _climb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         z = self._start(victim, x, generator)
         for step in range(self.steps):
-            gradient = victim.gradient(z, self.objective, few=self._few(step), precision=self.precision)
+            gradient = victim.gradient(z, self.objective, minibatch=self._minibatch(step), precision=self.precision)
             z = self._moved(victim, z, gradient, x, step)
         return z
 
@@ -123,7 +126,9 @@ class PGD(Attack):
                 if step == self.steps:  # where the last step led: a look, but no gradient
                     suspects = torch.arange(len(left), device=x.device)
                 else:
-                    gradient, log_predictive, _ = victim.look(z, self.objective, left, self._few(step), self.precision)
+                    gradient, log_predictive, _ = victim.gradient_and_prediction(
+                        z, self.objective, left, minibatch=self._minibatch(step), precision=self.precision
+                    )
                     suspects = torch.nonzero(victim.judged(log_predictive, z, left))[:, 0]
                 result[left] = z
                 stays = torch.ones_like(left, dtype=torch.bool)
@@ -143,8 +148,8 @@ class PGD(Attack):
         moved = torch.add(z, steepest(gradient, self.norm), alpha=self._step(step))
         return project(moved, x, self.eps, self.norm, victim.bounds)
 
-    def _few(self, step: int) -> Few:
-        return (self.coarse_draws, step) if step < self.coarse_steps else None
+    def _minibatch(self, step: int) -> DrawMinibatch | None:
+        return DrawMinibatch(self.coarse_draws, step) if step < self.coarse_steps else None
 
     def _step(self, step: int) -> float:
         if self.step_size is not None:

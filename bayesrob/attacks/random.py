@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from bayesrob.attacks.base import Attack
+from bayesrob.attacks.ball import BallAttack
 from bayesrob.attacks.geometry import clip, steepest
+from bayesrob.attacks.goal import Sees
 from bayesrob.attacks.victim import Victim
 from bayesrob.types import Batch
 
@@ -16,7 +17,7 @@ __all__ = ["Random"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Random(Attack):
+class Random(BallAttack):
     """A perturbation without looking at the model: FGSM with a random sign (Carbone et al. 2020, section 5.2).
 
     x + eps * s, each component of s -1 or +1 with equal probability; for l_2, eps times a random direction. Clipped to
@@ -27,10 +28,7 @@ class Random(Attack):
         label, skip_misclassified, num_draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
-
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "nothing"
+    sees: ClassVar[Sees] = "nothing"
     targetable: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False
     paper: ClassVar[str] = "Carbone et al. 2020"

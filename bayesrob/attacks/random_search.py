@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_at_least
+from bayesrob.arguments import whole
+from bayesrob.attacks.ball import BallAttack
 from bayesrob.attacks.geometry import clip, random_point
+from bayesrob.attacks.goal import Draws, Sees
 from bayesrob.attacks.victim import Victim
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch
 
 __all__ = ["RandomSearch"]
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomSearch(Attack):
+class RandomSearch(BallAttack):
     """Uniform points of the ball, clipped to the bounds; of l_inf's cube, every second one is a random corner.
 
     A point keeps the first that meets the criterion, else the one with the highest margin of the posterior predictive (with
@@ -34,18 +37,17 @@ class RandomSearch(Attack):
         target, criterion, label, skip_misclassified, num_draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     samples: int = 1000
     at_once: int = 10
-    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+    draws: Draws = dataclasses.field(default="held", kw_only=True)
 
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "probabilities"
+    sees: ClassVar[Sees] = "probabilities"
     paper: ClassVar[str] = "Carlini et al. 2019"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, samples=1, at_once=1)
+        whole("samples", self.samples)
+        whole("at_once", self.at_once)
 
     @property
     def only_accuracy(self) -> bool:
@@ -81,5 +83,5 @@ class RandomSearch(Attack):
             signs = torch.randint(2, around.shape, generator=generator).to(x) * 2 - 1
             corners = clip(around + self.eps * signs, victim.bounds).unflatten(0, (-1, count))
             odd = (first + torch.arange(count, device=x.device)) % 2 == 1
-            z = torch.where(odd.view(1, count, *(1,) * (x.ndim - 1)), corners, z)
+            z = torch.where(per_point(odd.unsqueeze(0), z), corners, z)
         return z

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayesrob.attacks.base import Attack, check_at_least
+from bayesrob.arguments import whole
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.goal import Draws, Sees
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import check_name
 from bayesrob.types import Batch, Bounds
@@ -45,17 +47,18 @@ class SinglePixel(Attack):
     values: Literal["both", "sign"] = "both"
     tries: int = 1000
     at_once: int = 10
-    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+    draws: Draws = dataclasses.field(default="held", kw_only=True)
 
     norms: ClassVar[tuple[str, ...]] = ("l_0",)
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "classes"
+    sees: ClassVar[Sees] = "classes"
     needs_bounds: ClassVar[bool] = True
     paper: ClassVar[str] = "Narodytska & Kasiviswanathan 2016"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("values", self.values, ["sign", "both"])
-        check_at_least(self, tries=1, at_once=1)
+        whole("tries", self.tries)
+        whole("at_once", self.at_once)
 
     @property
     def only_accuracy(self) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from bayesrob.attacks.base import Attack, check_at_least, check_positive
-from bayesrob.attacks.geometry import clip, steepest
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.base import Attack
+from bayesrob.attacks.geometry import BallNorm, clip, steepest
 from bayesrob.attacks.victim import Victim
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch
 
 __all__ = ["SmallestFGSM"]
@@ -32,7 +34,7 @@ class SmallestFGSM(Attack):
         target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
     """
 
-    norm: Literal["l_inf", "l_2"] = "l_inf"
+    norm: BallNorm = "l_inf"
     max_eps: float | None = None
     grid: int = 1000
     at_once: int = 10
@@ -43,8 +45,9 @@ class SmallestFGSM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, grid=1, at_once=1)
-        check_positive(self, "max_eps")
+        whole("grid", self.grid)
+        whole("at_once", self.at_once)
+        number("max_eps", self.max_eps, "It is the largest step.", above=0, or_none=True)
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         result = x.clone()
@@ -57,8 +60,8 @@ class SmallestFGSM(Attack):
         largest = self.max_eps or width * (x[0].numel() ** 0.5 if self.norm == "l_2" else 1.0)
         sizes = largest * torch.arange(1, self.grid + 1, device=x.device).to(x) / self.grid
         for part in sizes.split(self.at_once):
-            eps = part.reshape(1, -1, *(1,) * (x.ndim - 1))
-            z = clip(x[left].unsqueeze(1) + eps * direction[left].unsqueeze(1), victim.bounds)
+            steps = per_point(part.unsqueeze(0), direction.unsqueeze(1)) * direction[left].unsqueeze(1)
+            z = clip(x[left].unsqueeze(1) + steps, victim.bounds)
             rows = left.repeat_interleave(len(part))
             hit = victim.fooled(z.flatten(0, 1), rows).view(len(left), len(part))
             first = hit.int().argmax(1)

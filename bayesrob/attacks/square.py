@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bayesrob.attacks.base import Attack, check_at_least
-from bayesrob.attacks.geometry import clip, norms, per_point
+from bayesrob.arguments import number, whole
+from bayesrob.attacks.ball import BallAttack
+from bayesrob.attacks.geometry import clip, norms
+from bayesrob.attacks.goal import Draws, Sees
 from bayesrob.attacks.victim import Victim
-from bayesrob.errors import InputError
+from bayesrob.numerics import per_point
 from bayesrob.types import Batch, Bounds
 
 __all__ = ["Square"]
@@ -26,7 +28,7 @@ Window = Int[Tensor, "row k"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Square(Attack):
+class Square(BallAttack):
     """Random squares of the perturbation are changed, and kept where that helps (Andriushchenko et al. 2020).
 
     l_inf (algorithm 2): from vertical stripes of +-eps; each query sets a square to +-eps, one sign a channel. l_2
@@ -51,21 +53,19 @@ class Square(Attack):
         target, criterion, label, skip_misclassified, num_draws: see `Attack`.
     """
 
-    eps: float = 0.1
-    norm: Literal["l_inf", "l_2"] = "l_inf"
     queries: int = 5000
     p_init: float = 0.8
     restarts: int = 1
-    draws: Literal["fresh", "held"] = dataclasses.field(default="held", kw_only=True)
+    draws: Draws = dataclasses.field(default="held", kw_only=True)
 
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "probabilities"
+    sees: ClassVar[Sees] = "probabilities"
     paper: ClassVar[str] = "Andriushchenko et al. 2020"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, queries=1, restarts=1)
-        if isinstance(self.p_init, bool) or not isinstance(self.p_init, int | float) or not 0 < self.p_init <= 1:
-            raise InputError(f"p_init is {self.p_init!r}.", "It is a share of the components.", "Give a number in (0, 1].")
+        whole("queries", self.queries)
+        whole("restarts", self.restarts)
+        number("p_init", self.p_init, "It is a share of the components.", above=0, most=1)
 
     @property
     def only_accuracy(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from bayesrob.attacks.base import Attack
+from bayesrob.attacks.goal import Sees
 from bayesrob.attacks.pgd import PGD
 from bayesrob.attacks.victim import Victim, next_seed
 from bayesrob.errors import InputError
@@ -32,7 +33,7 @@ class Transfer(Attack):
     surrogate: Predictive | None = None
     attack: Attack = dataclasses.field(default_factory=PGD)
 
-    sees: ClassVar[Literal["gradients", "probabilities", "classes", "nothing"]] = "nothing"
+    sees: ClassVar[Sees] = "nothing"
     norms: ClassVar[tuple[str, ...]] = ("the attack's",)
     targetable: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False

@@ -17,8 +17,7 @@ from bayesrob import progress, rng
 from bayesrob._version import __version__
 from bayesrob.analysis.findings import Finding, allowed, attempt
 from bayesrob.analysis.intervals import LEVEL, binomial_interval
-from bayesrob.attacks import Attack
-from bayesrob.attacks.base import check_radius
+from bayesrob.attacks import Attack, check_radius
 from bayesrob.auditing.bench import Bench
 from bayesrob.auditing.checks import CHECKS
 from bayesrob.auditing.kept import Kept, fingerprint

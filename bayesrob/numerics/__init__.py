@@ -1,5 +1,6 @@
 """Numbers that would otherwise be rounded away, pieces of work that fit the cache, and the fastest product of matrices."""
 
+from bayesrob.numerics.broadcast import per_point
 from bayesrob.numerics.chunks import CACHE_BYTES, chunk_size, outputs_per_example, slices
 from bayesrob.numerics.logspace import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
 from bayesrob.numerics.precision import PRECISIONS, fast_precision, low_dtype, low_products
@@ -20,6 +21,7 @@ __all__ = [
     "low_dtype",
     "low_products",
     "outputs_per_example",
+    "per_point",
     "products",
     "route",
     "slices",

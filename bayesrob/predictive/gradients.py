@@ -18,7 +18,7 @@ from torch import Tensor
 from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
 from bayesrob.nets import feature_major
-from bayesrob.numerics import log_softmax
+from bayesrob.numerics import log_softmax, per_point
 from bayesrob.predictive.kinds import AboutMean, DrawMean, MeanOutputs, Objective, Pooled, value_and_slope
 from bayesrob.predictive.objectives import PredictiveLoss
 from bayesrob.types import Batch, DrawLogits, Labels, Outputs
@@ -31,7 +31,6 @@ __all__ = [
     "autograd_vjp",
     "draw_gradients",
     "gradient",
-    "per_point",
 ]
 
 
@@ -196,8 +195,3 @@ def draw_gradients(
             g = x.new_zeros(f.num_draws, *x.shape)
             pullback(objective.slope(outputs, y, likelihood), g)
         yield values, g
-
-
-def per_point(values: Tensor, like: Tensor) -> Tensor:
-    """`values` with trailing axes of length one, to multiply `like`."""
-    return values.reshape(*values.shape, *(1,) * (like.ndim - values.ndim))

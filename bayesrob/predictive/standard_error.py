@@ -9,7 +9,8 @@ from torch import Tensor
 
 from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
-from bayesrob.predictive.gradients import Stream, draw_gradients, per_point
+from bayesrob.numerics import per_point
+from bayesrob.predictive.gradients import Stream, draw_gradients
 from bayesrob.predictive.objectives import DrawMean, ExpectedLoss, Objective, PredictiveLoss
 from bayesrob.types import Batch, Labels
 

@@ -67,7 +67,7 @@ def test_jacobian_of_averaged_logits_is_that_of_the_definition() -> None:
     post, z = saturated(3.0), x.clone().requires_grad_()
     mean = post.logits(z).log_softmax(-1).mean(0)
     expected = torch.stack([torch.autograd.grad(mean[:, c].sum(), z, retain_graph=True)[0] for c in range(2)], dim=1)
-    victim = Victim(post, DeepFool(), x, y, torch.Generator())
+    victim = Victim(post, DeepFool().goal, x, y, torch.Generator())
     classes = torch.tensor([0, 1]).expand(len(x), 2)
     gradient, value, log_predictive = victim.jacobian(x, classes, average="logits")
     torch.testing.assert_close(gradient, expected)
