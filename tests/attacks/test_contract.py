@@ -410,5 +410,5 @@ def test_regression_has_no_margin(name):
 def test_bad_number_of_draws(name):
     with pytest.raises(InputError, match="Only 5 are held"):
         usual(name, num_draws=6)(held(), X, Y)
-    with pytest.raises(InputError, match="num_draws is 0.*whole number >= 1"):
+    with pytest.raises(InputError, match=r"num_draws is 0.*whole number >= 1"):
         usual(name, num_draws=0)(fresh(), X, Y)
