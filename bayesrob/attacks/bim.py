@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+from bayesrob.attacks.goal import Target
 from bayesrob.attacks.pgd import PGD
 
 __all__ = ["BIM", "LeastLikely"]

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from bayesrob.arguments import number
 from bayesrob.numerics import per_point
