@@ -3,60 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
+from bayesrob.arguments import number
 from bayesrob.data import Dataset
-from bayesrob.inference.adversarial_training import Adversary
-from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
-from bayesrob.inference.hardening import require_ball
+from bayesrob.inference.base import EachEpoch, require_bayesian
 from bayesrob.inference.svi import SVI
-from bayesrob.models import Likelihood
+from bayesrob.inference.training import MiniBatchMethod, Schedule
+from bayesrob.inference.training.defence import Adversary, AttackOnBatches, check_ball
+from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.predictive import Predictive
-
-if TYPE_CHECKING:
-    from bayesrob.attacks import Attack
 
 __all__ = ["AdvBNN"]
 
 
 WIDE = 0.3
-"""Standard deviation at the start above which there is a note: 64-64-10 learns the digits from 0.3, from 1 not at all."""
+"""Initial standard deviation above which there is a note: 64-64-10 learns the digits from 0.3, but not from 1."""
 
 
 @dataclasses.dataclass(frozen=True)
-class AdvBNN(Inference):
+class AdvBNN(MiniBatchMethod):
     """min over q E max over x' of E_q [-log p(y | x', w)] + alpha / N KL(q || prior) (Liu, Li, Wu & Hsieh 2019, equation 9).
 
     q(w) = N(loc, scale^2), independent; the divergence is in closed form and over *every* weight and bias. (In the authors'
-    code the VGG adds up its last layer's alone, see their issue 5.) Each look of the attack is at a new draw of all weights,
-    so is each step's loss, by one reparameterised draw for the batch: `AdversarialTraining(attack, SVI(kl_weight=alpha,
-    estimator="shared_draw", mirrored=False))`, with standard deviations that start at the prior's.
+    code the VGG adds up only that of its last layer, see their issue 5.) Each model evaluation of the attack has a new draw
+    of all weights, so is each step's loss, with one reparameterised draw for the minibatch:
+    `AdversarialTraining(attack, SVI(kl_weight=alpha, estimator="shared_draw", mirrored=False))`, with the prior's standard
+    deviations as initial ones.
 
-    The prior is the model's. The paper's standard deviation is 0.1 (0.08 in its scripts): models.BayesianNetwork(net,
-    prior_scale=0.1). Under much wider ones, such as the default of 1, the start has far more noise than signal; then give
-    `initial_scale`.
+    The prior is the model's. Liu et al.'s standard deviation is 0.1 (0.08 in their scripts): models.BayesianNetwork(net,
+    prior_scale=0.1). Under much wider priors, such as the default of 1, training begins with far more noise than signal;
+    then give `initial_scale`.
 
     Args:
-        attack: any attack of `bayesrob.attacks` with a budget. The paper's, for CIFAR-10: PGD(eps=8/255, steps=10,
+        attack: any attack of `bayesrob.attacks` within a ball. Liu et al.'s, for CIFAR-10: PGD(eps=8/255, steps=10,
             step_size=0.007, random_start=False).
-        alpha: weight of the divergence; 1, the evidence lower bound, is what the authors' code has. Less where data are few:
-            1,000 digits, 64-64-10, prior 0.1, PGD-5 at 0.15: clean and robust accuracy 0.64 and 0.46 at 1, 0.96 and 0.67 at
-            0.1 (the same without attack, so it is the prior's strength).
-        epochs: passes over the data; None: as many as give 4,000 steps, at least 20 (authors: 200).
-        lr: of Adam, 0.01, the authors', who divide it by 10 three times; here it falls along half a cosine.
-        batch_size: 128, the authors'.
-        initial_scale: standard deviation of every weight at the start; None: the prior's, as the authors'.
-        num_draws: that the Predictive makes when no number is given; 50, the authors' average of softmax at test time.
+        alpha: weight of the divergence; 1, the evidence lower bound, as in the authors' code. Take less where data are few:
+            with 1,000 digits and 64-64-10 the robust accuracy was 0.46 at 1 and 0.67 at 0.1.
+        epochs: passes over the data; None: as many as give 4,000 steps, at least 20 (the authors take 200).
+        lr: learning rate of Adam, 0.01 as in the authors' code, which divides it by 10 three times; here it falls along half
+            a cosine.
+        batch_size: largest number of points in a minibatch; 128 as in the authors' code.
+        initial_scale: initial standard deviation of every weight; None: the prior's, as in the authors' code.
+        num_draws: draws that the Predictive makes when no number is given; 50 as in Liu et al. 2019.
 
     Raises:
         InputError: as `AdversarialTraining` and `SVI`; when fitting, a network without a prior.
+
+    Example:
+        >>> method = br.inference.AdvBNN(br.attacks.FGSM(eps=0.1), epochs=2, initial_scale=0.05)
+        >>> method.fit(bnn, ds, seed=0).num_draws
+        50
     """
 
-    attack: Attack
+    attack: AttackOnBatches
     alpha: float = 1.0
     epochs: int | None = None
     lr: float = 0.01
@@ -64,19 +67,14 @@ class AdvBNN(Inference):
     initial_scale: float | None = None
     num_draws: int = 50
 
-    in_epochs: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
-        require_ball(self.attack)
-        good = math.isfinite(self.alpha) and self.alpha >= 0
-        require(good, f"alpha is {self.alpha}.", "It weighs the divergence from the prior.", "Give a number >= 0.")
-        scale = self.initial_scale
-        good = scale is None or (math.isfinite(scale) and scale > 0)
-        require(good, f"initial_scale is {scale}.", "It is a standard deviation.", "Give a positive number, or None.")
+        check_ball(self.attack)
+        number("alpha", self.alpha, "It weighs the divergence from the prior.", least=0)
+        number("initial_scale", self.initial_scale, "It is a standard deviation.", above=0, or_none=True)
         self.as_svi()  # refuses other settings
 
     def as_svi(self) -> SVI:
-        """The variational inference whose loss is taken at adversarial examples, up to its starting scale."""
+        """The variational inference whose loss is taken at adversarial examples, up to its initial scale."""
         return SVI(
             epochs=self.epochs,
             lr=self.lr,
@@ -87,26 +85,38 @@ class AdvBNN(Inference):
             mirrored=False,
         )
 
+    def learner(self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int) -> Adversary:
+        bnn = require_bayesian("AdvBNN", model)
+        inner = self.as_svi().learner_from(bnn.unflatten(self._start(bnn)), model, likelihood, dataset, seed)
+        return Adversary(inner, self.attack, clean_weight=0.0, seed=seed)
+
+    def schedule(self, num_data: int) -> Schedule:
+        return self.as_svi().schedule(num_data)
+
+    def _start(self, bnn: BayesianNetwork) -> torch.Tensor:
+        scale = self.initial_scale
+        return bnn.prior_scales if scale is None else torch.full_like(bnn.prior_scales, scale)
+
     def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
         likelihood = super()._check(model, dataset)
         require_bayesian("AdvBNN", model)
-        require_ball(self.attack, dataset.bounds, dataset.x_train[0].numel())
+        check_ball(self.attack, dataset.bounds, dataset.x_train[0].numel())
         return likelihood
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
     ) -> tuple[Predictive, list[str], dict[str, Any]]:
-        bnn = require_bayesian("AdvBNN", model)
-        scale = self.initial_scale
-        start = bnn.prior_scales if scale is None else torch.full_like(bnn.prior_scales, scale)
-        adversary = Adversary("AdvBNN", self.attack, 0.0, seed)
-        scales = bnn.unflatten(start)
-        post, notes, record = self.as_svi()._run(model, likelihood, dataset, seed, each_epoch, scales, harden=adversary)
-        widest = float(start.max())
-        if scale is None and widest > WIDE:
+        post, notes, record = super()._run(model, likelihood, dataset, seed, each_epoch)
+        widest = float(self._start(require_bayesian("AdvBNN", model)).max())
+        if self.initial_scale is None and widest > WIDE:
             notes = [
                 *notes,
                 f"AdvBNN started with the prior's standard deviations, up to {widest:g}: noise that may hide what "
-                "there is to learn. Use BayesianNetwork(net, prior_scale=0.1), as the paper, or initial_scale=0.05.",
+                "there is to learn. Use BayesianNetwork(net, prior_scale=0.1), as Liu et al. 2019, or initial_scale=0.05.",
             ]
         return post, notes, record

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bayesrob import progress, rng
 from bayesrob.data import Dataset
 from bayesrob.errors import check_name
-from bayesrob.inference.base import Inference, require, require_bayesian
+from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian
 from bayesrob.inference.leapfrog import (
     DualAveraging,
     Move,
@@ -119,7 +119,7 @@ class ChainSampler(Inference):
         return device.type != "cpu" if self.chains is None else self.chains == "batched"
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         bnn = require_bayesian(type(self).__name__, model)
         stream = type(self).__name__.lower()

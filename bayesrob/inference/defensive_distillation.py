@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bayesrob import progress, rng
+from bayesrob.arguments import number, require
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
-from bayesrob.inference.base import EachEpoch, Inference, require
+from bayesrob.inference.base import EachEpoch, Inference
 from bayesrob.inference.sgd import SGD
 from bayesrob.models import Categorical, Likelihood
 from bayesrob.numerics import slices
@@ -21,32 +21,37 @@ from bayesrob.predictive import HeldDraws, Predictive
 __all__ = ["DefensiveDistillation", "Softened"]
 
 ROWS = 1000
-"""Points that the teacher labels at once."""
+"""Number of points in each forward pass of the teacher that labels them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DefensiveDistillation(Inference):
     """Train a teacher, then a student of the same architecture on the teacher's probabilities (Papernot et al. 2016).
 
-    Both with softmax(f / T) in the loss: the teacher minimises -log softmax(f(x) / T)_y, the student the cross-entropy with
+    Both have softmax(f / T) in the loss: the teacher minimises -log softmax(f(x) / T)_y, the student the cross-entropy with
     softmax(f_teacher(x) / T). Predictions, attacks and saved draws are the student's at temperature 1, where its logits are
     about T times as large as usual: softmax saturates, and float32 gradients vanish by rounding, not by robustness. Carlini
-    & Wagner 2017 take logits instead of the loss and find adversarial examples as before. A study must attack with
-    objective="margin_per_draw" or "dlr", whose gradients do not.
+    & Wagner 2017 attack the logits instead of the loss and find adversarial examples as before. So attack it with
+    objective="margin_per_draw" or "dlr", whose gradients do not vanish.
 
     The student's initial weights and order of the data are those of `base` with the same seed, the teacher's are its own.
 
     Args:
-        temperature: T. 20, as implementations by others have it (Song & Tripunitara 2017); what Carlini & Wagner train and
-            break is at 100 (`train_temp` in their `nn_robust_attacks`).
+        temperature: T. 20 as in Song & Tripunitara 2017; Carlini & Wagner 2017 train and break a network at 100
+            (`train_temp` in their `nn_robust_attacks`).
         base: how both networks are trained.
-        labels: the student's: "soft" probabilities of the teacher, or "hard", the data's own classes (then there is no
-            teacher): training at a temperature alone, to tell its effect from that of the soft labels. At temperature 1
-            that is `base`, to the bit.
+        labels: what the student is trained on: "soft" probabilities of the teacher, or "hard" classes of the data (then
+            there is no teacher), which separates the effect of the temperature from that of the soft labels. With "hard" and
+            temperature 1 the result is that of `base`, to the bit.
 
     Raises:
         InputError: a temperature that is not positive, another base than SGD; when fitting, a regression.
         UnknownNameError: other labels.
+
+    Example:
+        >>> method = br.inference.DefensiveDistillation(base=br.inference.SGD(epochs=3))
+        >>> method.fit(net, ds, seed=0).num_draws
+        1
     """
 
     temperature: float = 20.0
@@ -56,13 +61,7 @@ class DefensiveDistillation(Inference):
     in_epochs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        number = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
-        require(
-            number and math.isfinite(self.temperature) and self.temperature > 0,
-            f"temperature is {self.temperature!r}.",
-            "Logits are divided by it.",
-            "Give a positive number, e.g. 20.",
-        )
+        number("temperature", self.temperature, "Logits are divided by it.", above=0)
         check_name("labels", self.labels, ["soft", "hard"])
         good = isinstance(self.base, SGD)
         require(
@@ -80,33 +79,42 @@ class DefensiveDistillation(Inference):
         return likelihood
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
-    ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
+    ) -> tuple[Predictive, list[str], dict[str, Any]]:
         softened = Softened(float(self.temperature))
         notes, record = [], {}
+
+        def at_one(post: Predictive) -> Predictive:
+            """Let `post` predict at temperature 1."""
+            post.likelihood = likelihood
+            return post
+
         with progress.bar("DefensiveDistillation", 2) as advance:
             if self.labels == "soft":
-                teacher, found, run = self.base._run(model, softened, dataset, rng.derive(seed, "teacher"))
-                notes, record = [f"Teacher: {note}" for note in found], {"teacher": run}
+                teacher, warned, run = self.base._run(model, softened, dataset, rng.derive(seed, "teacher"))
+                notes, record = [f"Teacher: {note}" for note in warned], {"teacher": run}
+                assert isinstance(teacher, HeldDraws)
                 dataset = relabelled(dataset, teacher, self.temperature)
             advance(1, note="student")
-
-            def predictive(post: Predictive) -> Predictive:
-                post.likelihood = likelihood
-                return post
-
-            watch = None if each_epoch is None else lambda epoch, post: each_epoch(epoch, predictive(post))
-            student, found, run = self.base._run(model, softened, dataset, seed, watch)
+            watch = None if each_epoch is None else lambda epoch, post: each_epoch(epoch, at_one(post))
+            student, warned, run = self.base._run(model, softened, dataset, seed, watch)
             advance(1)
-        predictive(student)
-        return student, notes + found, {**run, **record}
+        return at_one(student), notes + warned, {**run, **record}
 
 
 @dataclasses.dataclass(frozen=True)
 class Softened(Categorical):
-    """-log softmax(outputs / temperature), of classes `[batch]`, or averaged over probabilities `[batch, class]`.
+    """-log softmax(outputs / temperature) for labels that are classes `[batch]` or probabilities `[batch, class]`.
 
-    What one point's label says is `total`; scores and predictions stay those of the temperature 1.
+    Only `total`, the loss, has the temperature; scores and predictions are those of temperature 1.
+
+    Args:
+        temperature: divides the outputs.
     """
 
     temperature: float = 1.0

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from bayesrob.inference.base import require
-from bayesrob.inference.masked_training import MaskedTraining
+from bayesrob.arguments import require
+from bayesrob.inference.training.masked import MaskedTraining
 from bayesrob.predictive.masked import maskable
 
 __all__ = ["MCDropout"]

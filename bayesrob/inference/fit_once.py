@@ -1,4 +1,4 @@
-"""Posteriors trained once and found again: several studies look at the same ones."""
+"""Posteriors that are trained once and loaded from then on, because several studies use the same ones."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bayesrob import rng
 from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference.base import EachEpoch, Inference
-from bayesrob.models import BayesianNetwork
+from bayesrob.models import BayesianNetwork, network_of
 from bayesrob.nets import sequence, spec_of
 from bayesrob.predictive import Predictive, load
 
-__all__ = ["fit_once", "found", "place_of"]
+__all__ = ["fit_once", "load_fit", "place_of"]
 
 
 def fit_once(
@@ -32,44 +32,54 @@ def fit_once(
     dataset: Dataset,
     folder: str | os.PathLike[str],
     seed: int = 0,
+    *,
     key: str | None = None,
     each_epoch: EachEpoch | None = None,
 ) -> Predictive:
     """`method.fit(model, dataset, seed)`, unless `folder` already holds the result of that very fit, which is then loaded.
 
-    The same fit: the same method and settings, architecture, weights it starts from, prior, likelihood, seed and training
-    points, to the last bit. Another version of bayesrob or torch, or another route of products, does not make it another
-    fit; `info["versions"]` and `info["numerics"]` tell which made it. What the fit warned of, loading warns of again.
+    It is the same fit if method and settings, architecture, initial weights, prior, likelihood, seed and training points are
+    the same, to the last bit. Another version of bayesrob or torch, or another route of products, does not make it another
+    fit; `info["versions"]` and `info["numerics"]` tell which made it. Loading repeats the warnings of the fit.
 
     Args:
-        method, model, dataset, seed: see `Inference.fit`.
-        folder: where fits are kept, one folder `METHOD-DATASET-KEY` each; made if it is not there.
-        key: what tells your own architecture from others, needed for networks that are not of `bayesrob.nets` or stacks of
-            torch's plain layers: what their code does can be seen by nobody else. Change it when you change the code.
-        each_epoch: see `Inference.fit`. A fit that is found was watched when it was made: what the watcher returned then is
-            in `info["epochs"]`. Give another `key` for another watcher.
+        method: the inference method with its settings.
+        model: see `Inference.fit`.
+        dataset: see `Inference.fit`.
+        folder: where fits are saved, in one folder `METHOD-DATASET-KEY` each; it is made if it is not there.
+        seed: see `Inference.fit`.
+        key: tells your own architecture from others. It is needed for networks that are not of `bayesrob.nets` or stacks of
+            torch's plain layers, because nobody can see what their code does. Change it when you change the code.
+        each_epoch: see `Inference.fit`. If the fit is loaded, what the function returned when the fit was made is in
+            `info["epochs"]`. Give another `key` for another function.
 
     Raises:
-        InputError: as `fit`, and a network of your own without a key. CheckpointError: the saved result is damaged; remove
-            its folder to fit again.
+        InputError: as `fit`, and for a network of your own without a key.
+        CheckpointError: the saved result is damaged; remove its folder to fit again.
     """
-    place = place_of(method, model, dataset, folder, seed, key)
+    place = place_of(method, model, dataset, folder, seed, key=key)
     if not place.exists():
         predictive = method.fit(model, dataset, seed=seed, each_epoch=each_epoch)
         predictive.save(place)
         return predictive
-    predictive = found(place, model)
+    predictive = load_fit(place, model)
     for note in predictive.info.get("notes", []):
         warnings.warn(note, ConvergenceWarning, stacklevel=2)
     return predictive
 
 
 def place_of(
-    method: Inference, model: nn.Module, dataset: Dataset, folder: str | os.PathLike[str], seed: int, key: str | None
+    method: Inference,
+    model: nn.Module,
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    seed: int,
+    *,
+    key: str | None,
 ) -> Path:
-    """Where `fit_once` keeps this very fit."""
+    """The folder in which `fit_once` saves this fit."""
     method._check(model, dataset)
-    net = model.net if isinstance(model, BayesianNetwork) else model
+    net = network_of(model)
     if key is None and spec_of(net) is None and sequence(net) is None:
         raise InputError(
             f"fit_once got a {type(net).__name__} of your own.",
@@ -80,10 +90,9 @@ def place_of(
     return Path(folder) / f"{type(method).__name__}-{name}-{_digest(method, model, dataset, seed, key)[:16]}"
 
 
-def found(place: Path, model: nn.Module) -> Predictive:
-    """The fit that is kept at `place`, on the model's device."""
-    net = model.net if isinstance(model, BayesianNetwork) else model
-    assert isinstance(net, nn.Module)
+def load_fit(place: Path, model: nn.Module) -> Predictive:
+    """Load the fit that is saved at `place`, to the model's device."""
+    net = network_of(model)
     return load(place, net=net).to(next(net.parameters()).device)
 
 
@@ -101,7 +110,7 @@ def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, ke
         "dataset": [dataset.name, dataset.bounds, dataset.num_classes],
     }
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    # Buffers that are not persistent count too, as does the scale of every weight's prior, which is one of them.
+    # The buffers that are not persistent count, too; the scale of every weight's prior is one of them.
     tensors = [*model.named_parameters(), *model.named_buffers(), ("x", dataset.x_train), ("y", dataset.y_train)]
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -110,7 +119,7 @@ def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, ke
 
 
 def _parts(settings: Any) -> Iterator[Any]:
-    """`settings` and the methods and attacks among its fields, theirs too: settings say what fields are, not whose."""
+    """Yields `settings` and, recursively, the methods and attacks among its fields, whose classes settings do not name."""
     yield settings
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from bayesrob import rng
+from bayesrob.arguments import number, whole
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
-from bayesrob.inference.adam import fused_adam
-from bayesrob.inference.base import EachEpoch, Inference, require, require_bayesian, require_count
-from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw
-from bayesrob.inference.guides import LowRank, MeanField, Mirrored
-from bayesrob.inference.hardening import Hardening, Loss, Training, following
-from bayesrob.inference.optimise import minimise, num_epochs
-from bayesrob.inference.sgd import check_batches, check_training, statistics
-from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood
+from bayesrob.inference.base import require_bayesian
+from bayesrob.inference.training import MiniBatchMethod, Optimizer, Schedule
+from bayesrob.inference.training.schedule import check_training, num_epochs
+from bayesrob.inference.variational.elbo import Estimator, LocalReparameterisation, Noise, SharedDraw
+from bayesrob.inference.variational.guides import Guide, LowRank, MeanField, Mirrored
+from bayesrob.inference.variational.learner import VariationalLearner
+from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood, network_of
 from bayesrob.nets import Stack, initialise
-from bayesrob.predictive import Predictive
 from bayesrob.types import Weights
 
 __all__ = ["SVI"]
 
 
 @dataclasses.dataclass(frozen=True)
-class SVI(Inference):
+class SVI(MiniBatchMethod):
     """Maximise the evidence lower bound over normal distributions q(w) (Graves 2011, Blundell et al. 2015).
 
     ELBO = E_q log p(y | x, w) - KL(q || prior). The divergence is in closed form, the likelihood of a mini-batch is scaled
@@ -83,98 +81,64 @@ class SVI(Inference):
     mirrored: bool = True
     beta_2: float = 0.99
 
-    in_epochs: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         check_training(self.epochs, self.lr, self.batch_size)
         if self.estimator is not None:
             check_name("estimator", self.estimator, ["shared_draw", "local"])
         check_name("guide", self.guide, ["mean_field", "low_rank"])
-        require_count("rank", self.rank, 'It counts the directions that weights share; guide="mean_field" has none.')
-        good = math.isfinite(self.initial_scale) and self.initial_scale > 0
-        require(good, f"initial_scale is {self.initial_scale}.", "It is a standard deviation.", "Give e.g. 0.1.")
-        good = math.isfinite(self.kl_weight) and self.kl_weight >= 0
-        require(good, f"kl_weight is {self.kl_weight}.", "It weighs the divergence from the prior.", "Give a number >= 0.")
-        require(0 <= self.beta_2 < 1, f"beta_2 is {self.beta_2}.", "Adam averages squares with it.", "Give one in [0, 1).")
-        require_count("num_draws", self.num_draws, "A prediction averages one at least.")
+        whole("rank", self.rank, 'It counts the directions that weights share; guide="mean_field" has none.')
+        number("initial_scale", self.initial_scale, "It is a standard deviation.", above=0)
+        number("kl_weight", self.kl_weight, "It weighs the divergence from the prior.", least=0)
+        number("beta_2", self.beta_2, "Adam averages squares with it.", least=0, below=1)
+        whole("num_draws", self.num_draws, "A prediction averages one at least.")
 
-    def _run(
-        self,
-        model: nn.Module,
-        likelihood: Likelihood,
-        dataset: Dataset,
-        seed: int,
-        each_epoch: EachEpoch | None = None,
-        scales: Weights | None = None,
-        harden: Hardening | None = None,
-    ) -> tuple[Predictive, list[str], dict[str, Any]]:
-        """See `Inference`; with `scales`, standard deviations to start from by parameter name, not `initial_scale`'s."""
+    def learner(self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int) -> VariationalLearner:
+        return self.learner_from(None, model, likelihood, dataset, seed)
+
+    def learner_from(
+        self, scales: Weights | None, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+    ) -> VariationalLearner:
+        """As `learner`, from the standard deviations `scales` by parameter name. None: those of `initial_scale`."""
         if self.kl_weight or self.guide == "low_rank":
             require_bayesian("SVI", model)
-        bnn = model if isinstance(model, BayesianNetwork) else None
-        net = initialise(model if bnn is None else bnn.net, seed, "svi")
-        flat = FlatNetwork(net.train(), likelihood) if bnn is None else bnn
-        stack = Stack.of(flat.net)
-        stack = stack if stack is not None and stack.takes(dataset.x_train) else None
+        net = initialise(network_of(model), seed, "svi")
+        flat = model if isinstance(model, BayesianNetwork) else FlatNetwork(net.train(), likelihood)
+        loc = flat.flatten(dict(net.named_parameters())).detach()
+        noise = rng.generator(seed, "svi", "noise")
+
+        def normal(shape: torch.Size) -> Tensor:
+            return torch.randn(shape, generator=noise, dtype=torch.float32).to(loc)
+
+        guide = self._guide(flat, loc, scales, seed, normal)
+        common = {"num_draws": self.num_draws, "seed": seed, **self._common(likelihood, dataset)}
+        estimator = self._estimator(guide, dataset.x_train[:1].to(loc), normal)
+        return VariationalLearner(guide, estimator, num_data=len(dataset.x_train), noise=noise, common=common)
+
+    def schedule(self, num_data: int) -> Schedule:
+        epochs = num_epochs(self.epochs, num_data, self.batch_size, least=20, min_steps=4000)
+        return Schedule(epochs, self.batch_size, Optimizer(self.lr, betas=(0.9, self.beta_2)), self.decay, stream="svi")
+
+    def _guide(self, flat: FlatNetwork, loc: Tensor, scales: Weights | None, seed: int, normal: Noise) -> Guide:
+        fan_in = flat.flatten({name: torch.full_like(p, _fan_in_scale(p)) for name, p in flat.net.named_parameters()})
+        log_scale = (self.initial_scale * fan_in if scales is None else flat.flatten(scales)).log()
+        if not isinstance(flat, BayesianNetwork) or self.guide == "mean_field":
+            return MeanField(flat, loc, log_scale, self.kl_weight)
+        more = {"fan_in_scale": fan_in, "rank": self.rank, "seed": seed, "normal": normal, "kl_weight": self.kl_weight}
+        return LowRank(flat, loc, log_scale, **more)
+
+    def _estimator(self, guide: Guide, example: Tensor, normal: Noise) -> Estimator:
+        stack = Stack.of(guide.model.net)
+        stack = stack if stack is not None and stack.takes(example) else None
         if self.estimator == "local" and stack is None:
             raise InputError(
                 "estimator='local' with a network that is not a stack of linear layers.",
                 "Only their activations have a known normal distribution.",
                 "Use estimator='shared_draw'.",
             )
-        loc = flat.flatten(dict(net.named_parameters())).detach()
-        fan_in = flat.flatten({name: torch.full_like(p, _fan_in_scale(p)) for name, p in net.named_parameters()})
-        log_scale = (self.initial_scale * fan_in if scales is None else flat.flatten(scales)).log()
-        x, y = dataset.training(like=loc)
-        check_batches(flat.net, len(x), self.batch_size)
-        noise = rng.generator(seed, "svi", "noise")
-
-        def normal(shape: torch.Size) -> Tensor:
-            return torch.randn(shape, generator=noise, dtype=torch.float32).to(loc)
-
-        if bnn is not None and self.guide == "low_rank":
-            guide = LowRank(bnn, loc, log_scale, fan_in, self.rank, seed, normal, self.kl_weight)
-        else:
-            guide = MeanField(flat, loc, log_scale, self.kl_weight)
         if stack is None or self.estimator == "shared_draw":
-            name, estimator = "shared_draw", SharedDraw(flat, x, Mirrored(normal) if self.mirrored else normal)
-        else:
-            fixed = guide.loc if isinstance(guide, MeanField) else None
-            name, estimator = "local", LocalReparameterisation(flat, stack, normal, fixed)
-
-        def loss(x_batch: Tensor, y_batch: Tensor) -> Tensor:
-            return guide.loss(estimator, estimator.data(x_batch, y_batch), len(x))
-
-        def descent(data: Any) -> Tensor:
-            return guide.descent(estimator, data, len(x))
-
-        optimizer = fused_adam(guide.parameters, self.lr, (0.9, self.beta_2))
-        epochs = num_epochs(self.epochs, len(x), self.batch_size, least=20, min_steps=4000)
-
-        def predictive(num_draws: int = self.num_draws) -> Predictive:
-            return guide.predictive(num_draws=num_draws, seed=seed, **self._common(likelihood, dataset))
-
-        def hardened(harden: Hardening) -> Loss:
-            return harden(Training(loss, following(predictive(1), flat.net, guide.parts)))
-
-        watch = None if each_epoch is None else lambda epoch: each_epoch(epoch, predictive())
-        with rng.global_seed(seed, "svi", "layers"):  # a plain network's dropout layers draw from the global generator
-            run = minimise(
-                descent if harden is None else hardened(harden),
-                [*guide.parameters, *statistics(flat.net)],
-                optimizer,
-                x,
-                y,
-                epochs,
-                self.batch_size,
-                self.decay,
-                rng.generator(seed, "svi"),
-                "SVI" if harden is None else harden.method,
-                watch,
-                estimator.split if harden is None else None,
-            )
-        # The loss is -ELBO / N where kl_weight is 1.
-        return predictive(), run.notes("SVI"), {"losses": run.losses, "steps": run.steps, "estimator": name}
+            return SharedDraw(guide.model, example, Mirrored(normal) if self.mirrored else normal)
+        fixed = guide.loc if isinstance(guide, MeanField) else None
+        return LocalReparameterisation(guide.model, stack, normal, fixed)
 
 
 def _fan_in_scale(parameter: Tensor) -> float:

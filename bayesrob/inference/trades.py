@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bayesrob import rng
+from bayesrob.arguments import number, require, whole
 from bayesrob.data import Dataset
-from bayesrob.inference.base import EachEpoch, Inference, require
-from bayesrob.inference.hardening import Hardening, Loss, Training, check_room, unless_diverged
 from bayesrob.inference.sgd import SGD
+from bayesrob.inference.training import MiniBatchMethod, Schedule
+from bayesrob.inference.training.defence import Defence, check_room, unless_diverged
+from bayesrob.inference.training.network import NetworkLearner
 from bayesrob.models import Categorical, Likelihood, Normal
-from bayesrob.predictive import HeldDraws, Predictive
+from bayesrob.predictive import Predictive
 from bayesrob.predictive.objectives import DrawMean
 from bayesrob.types import Batch, Bounds, Labels
 
@@ -23,27 +24,34 @@ __all__ = ["TRADES", "divergence"]
 
 
 @dataclasses.dataclass(frozen=True)
-class TRADES(Inference):
+class TRADES(MiniBatchMethod):
     """Minimise E [loss(f(x), y) + beta max_{||x' - x||_inf <= eps} KL(p(. | f(x)) || p(. | f(x')))] (Zhang et al. 2019).
 
-    Their equation 5. The inner maximum is approached from x + 0.001 * noise, normal, by steps along the sign of the
-    divergence's gradient, each projected to ball and bounds; x' sees no label. There the network is in evaluation mode, as
-    in Zhang et al.'s code; the loss is in training mode at x and at x', which both count in batch statistics, and
-    differentiates both sides of the divergence. In regression, where p is N(f, sigma^2), that is
+    This is their equation 5. The inner maximum is approached from x plus normal noise of scale 0.001, by steps along the
+    sign of the divergence's gradient, each projected to ball and bounds, without the labels. For these steps the network is
+    in evaluation mode, as in Zhang et al.'s code. The loss is in training mode at x and at x', which both count in batch
+    statistics, and differentiates both sides of the divergence. In regression, where p is N(f, sigma^2), the divergence is
     ||f(x) - f(x')||^2 / (2 sigma^2).
 
     With beta 0 it is `base` to the bit: initial weights and order of the data are those of the same seed.
 
     Args:
-        beta: weight of the divergence (1 / lambda in the paper). 6, its most robust setting; 1 keeps more clean accuracy.
-        eps: l_inf radius in the inputs' own unit; 0.1, the one that attacks here have by default (paper: 0.3 for MNIST,
-            0.031 for CIFAR-10).
-        steps: of the inner maximisation; 10 is the paper's for CIFAR-10 (40 for MNIST).
-        step_size: None: 2.5 * eps / steps, as `attacks.PGD` (paper: 2.3 and, for MNIST, 1.3 times eps / steps).
+        beta: weight of the divergence (1 / lambda in Zhang et al. 2019). 6, their most robust setting; 1 keeps more clean
+            accuracy.
+        eps: l_inf radius in the inputs' own unit; 0.1, the default of the attacks here (Zhang et al.: 0.3 for MNIST, 0.031
+            for CIFAR-10).
+        steps: gradient steps of the inner maximisation; 10 as in Zhang et al. for CIFAR-10 (40 for MNIST).
+        step_size: length of a step. None: 2.5 * eps / steps, as `attacks.PGD` (Zhang et al.: 2.3 and, for MNIST, 1.3 times
+            eps / steps).
         base: how the network is trained.
 
     Raises:
         InputError: settings that are no such numbers, another base than SGD; when fitting, an eps beyond the bounds' width.
+
+    Example:
+        >>> method = br.inference.TRADES(eps=0.1, steps=2, base=br.inference.SGD(epochs=3))
+        >>> method.fit(net, ds, seed=0).num_draws
+        1
     """
 
     beta: float = 6.0
@@ -52,17 +60,11 @@ class TRADES(Inference):
     step_size: float | None = None
     base: SGD = dataclasses.field(default_factory=SGD)
 
-    in_epochs: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
-        for name in ("beta", "eps"):
-            value = getattr(self, name)
-            good = _number(value) and value >= 0
-            require(good, f"{name} is {value!r}.", "It is a weight." if name == "beta" else "It is a radius.", "Give >= 0.")
-        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool) and self.steps >= 1
-        require(whole, f"steps is {self.steps!r}.", "It counts from 1.", "Give a whole number >= 1.")
-        good = self.step_size is None or (_number(self.step_size) and self.step_size > 0)
-        require(good, f"step_size is {self.step_size!r}.", "A step must go somewhere.", "Give a positive number, or None.")
+        number("beta", self.beta, "It is a weight.", least=0)
+        number("eps", self.eps, "It is a radius.", least=0)
+        whole("steps", self.steps)
+        number("step_size", self.step_size, "A step must go somewhere.", above=0, or_none=True)
         require(
             isinstance(self.base, SGD),
             f"base is {self.base!r}.",
@@ -70,54 +72,74 @@ class TRADES(Inference):
             "Give SGD() with its settings; for random networks use AdversarialTraining.",
         )
 
+    def learner(self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int) -> Smoothing:
+        inner = self.base.learner(model, likelihood, dataset, seed).by_autograd()
+        assert isinstance(inner, NetworkLearner)
+        generator = rng.generator(seed, "trades")
+        return Smoothing(inner, self, likelihood=likelihood, bounds=dataset.bounds, generator=generator)
+
+    def schedule(self, num_data: int) -> Schedule:
+        return self.base.schedule(num_data)
+
     def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
         likelihood = super()._check(model, dataset)
         check_room(self.eps, "l_inf", dataset.bounds, dataset.x_train[0].numel())
         return likelihood
 
-    def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int, each_epoch: EachEpoch | None = None
-    ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
-        smoothing = _Smoothing(self, likelihood, dataset.bounds, seed)
-        return self.base._run(model, likelihood, dataset, seed, each_epoch, harden=smoothing)
 
+class Smoothing(Defence):
+    """The loss plus `beta` times the divergence of the predictions at x and x'; see `TRADES`.
 
-class _Smoothing(Hardening):
-    method = "TRADES"
+    Args:
+        inner: the network that is trained.
+        settings: the method's.
+        likelihood: what outputs say about labels.
+        bounds: bounds of the data; None: unbounded.
+        generator: draws the noise that the inner maximisation begins with.
+    """
 
-    def __init__(self, settings: TRADES, likelihood: Likelihood, bounds: Bounds | None, seed: int):
-        self.settings, self.likelihood, self.bounds = settings, likelihood, bounds
-        self.generator = rng.generator(seed, "trades")
+    def __init__(
+        self,
+        inner: NetworkLearner,
+        settings: TRADES,
+        *,
+        likelihood: Likelihood,
+        bounds: Bounds | None,
+        generator: torch.Generator,
+    ):
+        super().__init__(inner)
+        self._network, self._settings, self._likelihood = inner, settings, likelihood
+        self._bounds, self._generator = bounds, generator
 
-    def __call__(self, training: Training) -> Loss:
-        net, criterion = training.net, training.criterion
-        assert net is not None
-        assert criterion is not None
-
-        def loss(x: Tensor, y: Tensor) -> Tensor:
-            post = training.live()
-            moved = unless_diverged(post, x, lambda: self.furthest(post, x, y))
-            outputs = net(x)
-            distance = divergence(self.likelihood, outputs, net(moved)).sum(dtype=torch.float64) / len(x)
-            return criterion(outputs, y) + self.settings.beta * distance
-
-        return loss
+    def loss_at(self, x: Batch, y: Labels) -> Tensor:
+        net, post = self._network.net, self._network.live()
+        moved = unless_diverged(post, x, lambda: self.furthest(post, x, y))
+        outputs = net(x)
+        distance = divergence(self._likelihood, outputs, net(moved)).sum(dtype=torch.float64) / len(x)
+        return self._network.criterion(outputs, y) + self._settings.beta * distance
 
     @torch.no_grad()
     def furthest(self, post: Predictive, x: Batch, y: Labels) -> Batch:
-        """x' in the ball around each `x` where the prediction differs most from that at `x`, as far as the steps find it."""
-        eps, steps = self.settings.eps, self.settings.steps
-        size = 2.5 * eps / steps if self.settings.step_size is None else self.settings.step_size
+        """Approach the x' in the ball around each `x` where the prediction differs most from that at `x`."""
+        eps, steps = self._settings.eps, self._settings.steps
+        size = 2.5 * eps / steps if self._settings.step_size is None else self._settings.step_size
         away = _Away(post.logits(x)[0])
-        z = x + 1e-3 * torch.randn(x.shape, generator=self.generator, dtype=torch.float32).to(x)
+        z = x + 1e-3 * torch.randn(x.shape, generator=self._generator, dtype=torch.float32).to(x)
         for _ in range(steps):
             z = torch.clamp(z + size * post.input_gradient(z, y, away).sign(), x - eps, x + eps)
-            z = z if self.bounds is None else z.clamp(*self.bounds)
+            z = z if self._bounds is None else z.clamp(*self._bounds)
         return z
+
+    def state(self) -> dict[str, Any]:
+        return {"inner": self.inner.state(), "noise": self._generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._generator.set_state(state["noise"])
 
 
 def divergence(likelihood: Likelihood, outputs: Tensor, others: Tensor) -> Tensor:
-    """KL(p(. | outputs) || p(. | others)) of each point, `[batch]`, from outputs `[batch, out]`."""
+    """KL(p(. | outputs) || p(. | others)) for each point, `[batch]`, from outputs `[batch, out]`."""
     if isinstance(likelihood, Normal):
         return 0.5 * ((outputs - others) / likelihood.noise_scale).square().sum(-1)
     log_p, log_q = outputs.log_softmax(-1), others.log_softmax(-1)
@@ -139,7 +161,3 @@ class _Away(DrawMean):
         if isinstance(likelihood, Categorical):  # the cross-entropy with these labels differs by a constant
             return outputs.softmax(-1) - self.outputs.softmax(-1)
         return likelihood.score(outputs, self.outputs).neg_()
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

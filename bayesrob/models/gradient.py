@@ -65,12 +65,12 @@ class LikelihoodGradient:
         code = self.model.likelihood.encode(y, self.stack.out_features, self._like)
         return Data(self._way.inputs(feature_major(x, x.ndim - self._ndim)), y, code)
 
-    def split(self, x: Tensor, y: Tensor, sizes: list[int]) -> Iterator[tuple[Data]]:
-        """As `inference.minimise` wants: labels are encoded, and points laid out, once for several batches."""
+    def split(self, x: Tensor, y: Tensor, sizes: list[int]) -> Iterator[Data]:
+        """Yields the data of minibatches of these sizes; labels are encoded and points laid out once for all of them."""
         if self.stack is None:
-            yield from ((Data(*part, None),) for part in zip(x.split(sizes), y.split(sizes), strict=True))
+            yield from (Data(*part, None) for part in zip(x.split(sizes), y.split(sizes), strict=True))
         else:
-            yield from ((data,) for data in self.data(x, y).split(sizes))
+            yield from self.data(x, y).split(sizes)
 
     def load(self, theta: Float[Tensor, "*chain weight"]) -> None:
         """Set the weights at which the next call differentiates."""

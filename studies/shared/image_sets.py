@@ -106,7 +106,7 @@ class Task:
             method, net = self.methods()[training], self.net("batch", seed)
         # All at once also on fewer cores: five in pairs would leave a core idle for a sixth of the time.
         workers = None if self.data == "digits" else self.models
-        return Replicates(method, self.models).fit(net, self.dataset(seed), seed, folder, workers)
+        return Replicates(method, self.models).fit(net, self.dataset(seed), seed, folder, workers=workers)
 
     def surrogate(self, seed: int, folder: Path) -> Predictive:
         """The first of the Adv-BNNs."""

@@ -128,7 +128,7 @@ def trained(task: Task, method: str, seed: int, folder: Path) -> Predictive:
     attacked = method in ("vanilla", "learnable")
     key = f"{task.name} {task.votes} {task.eps} {task.num_attacked if attacked else 0} {task.num_attacks}"
     seen = functools.partial(watch, task=task, dataset=dataset, attacked=attacked, seed=seed)
-    return fit_once(METHODS[method](task.epochs), net, dataset, folder, seed, key, seen)
+    return fit_once(METHODS[method](task.epochs), net, dataset, folder, seed, key=key, each_epoch=seen)
 
 
 def watch(epoch: int, post: Predictive, task: Task, dataset: br.Dataset, attacked: bool, seed: int) -> dict[str, Any]:

@@ -8,7 +8,9 @@ import torch
 from bayesrob import nets
 from bayesrob.attacks import FGSM, PGD
 from bayesrob.errors import ConvergenceWarning, InputError
-from bayesrob.inference import SVI, AdvBNN, adversarial_training
+from bayesrob.inference import SVI, AdvBNN
+from bayesrob.inference.training import Points, train
+from bayesrob.inference.training.defence import Adversary
 from bayesrob.models import BayesianNetwork, Categorical
 from bayesrob.nets import initialise
 from tests.inference.defences import bits, digits, mlp
@@ -46,8 +48,10 @@ def test_adv_bnn_is_adversarial_training_of_svi():
     svi = SVI(3, 0.01, 16, "shared_draw", num_draws=50, kl_weight=0.5, mirrored=False)
     assert AdvBNN(attack, alpha=0.5, epochs=3, batch_size=16).as_svi() == svi
     start = {name: torch.full_like(p, 0.1) for name, p in model.net.named_parameters()}
-    adversary = adversarial_training.Adversary("test", attack, 0.0, 2)
-    post, _, _ = svi._run(model, Categorical(), dataset, 2, None, start, adversary)
+    inner = svi.learner_from(start, model, Categorical(), dataset, seed=2)
+    adversary = Adversary(inner, attack, clean_weight=0.0, seed=2)
+    points = Points.of(dataset, like=adversary.parameters[0])
+    post = train(adversary, svi.schedule(len(dataset.x_train)), points, seed=2).predictive
     assert torch.equal(bits(adv), bits(post))
     assert adv.num_draws == 50
 

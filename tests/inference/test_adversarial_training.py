@@ -22,12 +22,11 @@ from bayesrob.inference import (
     DropConnect,
     Ensemble,
     MCDropout,
-    adversarial_training,
     fit_once,
-    hardening,
-    sgd,
 )
-from bayesrob.inference.hardening import LiveNetwork
+from bayesrob.inference.training import defence
+from bayesrob.inference.training.closed_form import ClosedForm
+from bayesrob.inference.training.live import LiveNetwork
 from bayesrob.models import BayesianNetwork
 from bayesrob.nets import initialise
 from bayesrob.predictive import HeldDraws, from_modules
@@ -58,11 +57,11 @@ def test_the_written_out_gradient_is_autograds(bayesian, monkeypatch):
     dataset, net = two_classes(60), nets.mlp(5, (7,), 2, activation="tanh").double()
     model = BayesianNetwork(net) if bayesian else net
     method = AdversarialTraining(PGD(eps=0.2, steps=3), SGD(epochs=5, batch_size=20))
-    written_out, calls = sgd.ClosedForm.at, []
-    monkeypatch.setattr(sgd.ClosedForm, "at", lambda *given: calls.append(1) or written_out(*given))
+    written_out, calls = ClosedForm.loss_at, []
+    monkeypatch.setattr(ClosedForm, "loss_at", lambda *given: calls.append(1) or written_out(*given))
     post = method.fit(model, dataset)
     assert len(calls) == post.info["steps"] == 15
-    monkeypatch.setattr(sgd.ClosedForm, "takes", lambda *_: False)
+    monkeypatch.setattr(ClosedForm, "takes", lambda *_: False)
     by_autograd = method.fit(model, dataset)
     for name, weight in post.weights.items():
         torch.testing.assert_close(weight, by_autograd.weights[name], rtol=1e-9, atol=1e-12)
@@ -179,13 +178,13 @@ def test_the_attack_sees_the_networks_as_they_are_trained_now(name, clean_weight
 
 def test_random_networks_are_drawn_anew_at_every_look(monkeypatch):
     seeds = []
-    inner = hardening.HeldDraws.__mro__[1]._stream
+    inner = HeldDraws.__mro__[1]._stream
 
     def spy(self, x, num_draws, seed, *arguments):
         seeds.append((num_draws, seed))
         return inner(self, x, num_draws, seed, *arguments)
 
-    monkeypatch.setattr(hardening.HeldDraws.__mro__[1], "_stream", spy)
+    monkeypatch.setattr(HeldDraws.__mro__[1], "_stream", spy)
     for attack, looks in ((PGD(eps=0.1, steps=3), 3), (PGD(eps=0.1, steps=3, draws="held"), 1)):
         seeds.clear()
         base = SVI(epochs=2, batch_size=30)
@@ -212,7 +211,7 @@ def test_rounded_weights_are_not_kept_from_step_to_step():
 
 
 def separately(monkeypatch) -> None:
-    monkeypatch.setattr(adversarial_training, "alike_in_both_modes", lambda net: False)
+    monkeypatch.setattr(defence, "same_in_both_modes", lambda net: False)
 
 
 @pytest.mark.parametrize("attack", [FGSM(eps=0.1), BV(eps=0.5, clip=True), BIM(eps=0.1, steps=3)], ids=["FGSM", "BV", "BIM"])

@@ -13,9 +13,8 @@ from pyro.infer import Trace_ELBO
 import bayesrob
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
-from bayesrob.inference import SVI, svi
-from bayesrob.inference.guides import LowRank, kl_divergence, low_rank_kl_divergence
-from bayesrob.inference.optimise import Minimised
+from bayesrob.inference import SVI
+from bayesrob.inference.variational.guides import kl_divergence, low_rank_kl_divergence
 from bayesrob.models import BayesianNetwork
 from bayesrob.predictive import LowRankGaussianDraws
 from tests.inference.conftest import LinearGaussian, with_ones
@@ -193,28 +192,10 @@ def test_divergence_of_what_has_blown_up_is_not_finite_and_no_error():
 # ---- the objective --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def captured(monkeypatch):
-    """A function (sampler, model, dataset) -> (loss, guide) of a fit that takes no step."""
-
-    def capture(sampler, model, dataset):
-        kept = {}
-
-        class Kept(LowRank):
-            def __init__(self, *arguments):
-                super().__init__(*arguments)
-                kept["guide"] = self
-
-        def keep(loss, *others):
-            kept["loss"] = lambda x, y: loss(*next(iter(others[-1](x, y, [len(x)]))))
-            return Minimised([], 0, None)
-
-        monkeypatch.setattr(svi, "LowRank", Kept)
-        monkeypatch.setattr(svi, "minimise", keep)
-        sampler.fit(model, dataset, seed=0)
-        return kept["loss"], kept["guide"]
-
-    return capture
+def untrained(sampler, model, dataset):
+    """The loss of points and the guide of a fit that takes no step."""
+    learner = sampler.learner(model, model.likelihood, dataset, seed=0)
+    return lambda x, y: learner.loss(next(iter(learner.split(x, y, [len(x)])))), learner._guide
 
 
 def randomise(guide):
@@ -226,10 +207,10 @@ def randomise(guide):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_gradient_is_that_of_pyros_elbo(captured, moons, estimator):
+def test_gradient_is_that_of_pyros_elbo(moons, estimator):
     """In expectation, on a mini-batch of 10 of 100 points: every component within 4.5 Monte Carlo errors."""
     model = BayesianNetwork(nets.mlp(2, (3,), 2, activation="tanh"), prior_scale=0.7)
-    loss, guide = captured(SVI(estimator=estimator, guide="low_rank", rank=2), model, moons)
+    loss, guide = untrained(SVI(estimator=estimator, guide="low_rank", rank=2), model, moons)
     randomise(guide)
     x, y = moons.x_train[:10], moons.y_train[:10]
 
@@ -262,9 +243,9 @@ def test_gradient_is_that_of_pyros_elbo(captured, moons, estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_objective_value_is_minus_the_elbo_over_n(captured, estimator):
+def test_objective_value_is_minus_the_elbo_over_n(estimator):
     exact = make_correlated()
-    loss, guide = captured(SVI(estimator=estimator, guide="low_rank", rank=2), exact.model, exact.dataset)
+    loss, guide = untrained(SVI(estimator=estimator, guide="low_rank", rank=2), exact.model, exact.dataset)
     with torch.no_grad():
         guide.loc.copy_(torch.tensor([0.3, -0.4, 0.9, 0.2]))
         guide.log_scale.copy_(torch.tensor([-2.0, -1.0, -1.5, -2.0]))
@@ -280,10 +261,10 @@ def test_objective_value_is_minus_the_elbo_over_n(captured, estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_successive_draws_are_mirror_images(captured, estimator):
+def test_successive_draws_are_mirror_images(estimator):
     """For a linear model the gradient of a draw and its mirror average to that at the mean: no noise in the means."""
     exact = make_correlated()
-    loss, guide = captured(SVI(estimator=estimator, guide="low_rank", rank=2), exact.model, exact.dataset)
+    loss, guide = untrained(SVI(estimator=estimator, guide="low_rank", rank=2), exact.model, exact.dataset)
     with torch.no_grad():
         guide.factor.copy_(torch.ones(2, 4) / guide.unit)
         if estimator == "local":
@@ -295,12 +276,12 @@ def test_successive_draws_are_mirror_images(captured, estimator):
     torch.testing.assert_close((pair[0] + pair[1]) / 2, at_mean, rtol=1e-3, atol=1e-3)
 
 
-def test_factor_starts_small_seeded_and_not_at_zero(captured, moons):
+def test_factor_starts_small_seeded_and_not_at_zero(moons):
     """Half as long a row, in expectation, as the weight's own deviation."""
     model = BayesianNetwork(nets.mlp(2, (300,), 2))
     starts = []
     for _ in range(2):
-        _, guide = captured(SVI(guide="low_rank", rank=5, initial_scale=0.2), model, moons)
+        _, guide = untrained(SVI(guide="low_rank", rank=5, initial_scale=0.2), model, moons)
         starts.append((guide.factor * guide.unit).detach())
         unit = model.unflatten(guide.unit)["3.weight"]
         torch.testing.assert_close(unit, torch.full((2, 300), 0.3 * 300**-0.5))

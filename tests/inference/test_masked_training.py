@@ -9,7 +9,7 @@ from torch import nn
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference import SGD, DropConnect, MCDropout
-from bayesrob.inference.closed_form import ClosedForm
+from bayesrob.inference.training.closed_form import ClosedForm
 from bayesrob.models import BayesianNetwork
 from bayesrob.predictive import MaskedDraws
 from tests.nets.helpers import Recurrent

@@ -361,7 +361,7 @@ def test_other_bad_input(moons, tmp_path):
 def test_networks_of_your_own_are_kept_under_a_key(moons, tmp_path):
     net = Own(nn.Linear(2, 2))
     models = Replicates(BASE, 2).fit(net, moons, folder=tmp_path, key="one")
-    places = [place_of(BASE, net, moons, tmp_path, Replicates.member_seed(0, i), "one") for i in range(2)]
+    places = [place_of(BASE, net, moons, tmp_path, Replicates.member_seed(0, i), key="one") for i in range(2)]
     assert all(place.exists() for place in places)
     post = from_predictives(models)
     assert torch.equal(post.logits(moons.x_test)[1], models[1].logits(moons.x_test)[0])

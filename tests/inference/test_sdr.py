@@ -11,8 +11,8 @@ from torch import nn
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
 from bayesrob.inference import HMC, SDR, SGD, SVI, DropConnect
-from bayesrob.inference.closed_form import ClosedForm
-from bayesrob.inference.initial_sigma import initial_sigma
+from bayesrob.inference.training.closed_form import ClosedForm
+from bayesrob.inference.training.initial_sigma import initial_sigma
 from bayesrob.models import BayesianNetwork, network_of
 from bayesrob.nets import initialise
 from bayesrob.predictive import GaussianDraws

@@ -11,10 +11,9 @@ from pyro.infer import TraceMeanField_ELBO
 
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError, UnknownNameError
-from bayesrob.inference import SVI, svi
-from bayesrob.inference.elbo import LocalReparameterisation, SharedDraw, WithGradient
-from bayesrob.inference.guides import MeanField, kl_divergence
-from bayesrob.inference.optimise import Minimised
+from bayesrob.inference import SVI
+from bayesrob.inference.variational.elbo import LocalReparameterisation, SharedDraw, WithGradient
+from bayesrob.inference.variational.guides import MeanField, kl_divergence
 from bayesrob.models import BayesianNetwork
 
 CASES = [(50, 3, 0.3, 0), (200, 5, 0.1, 2), (200, 3, 0.3, 1)]
@@ -178,7 +177,7 @@ def test_descent_leaves_the_gradients_of_the_loss(local, kl_weight):
     total = sum(guide.loss(made, made.data(x, y), 100) for x, y in batches)
     expected = torch.autograd.grad(total, guide.parameters)
     values, gradients = [], []
-    for (batch,) in made.split(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]), [7, 5]):
+    for batch in made.split(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]), [7, 5]):
         values.append(guide.descent(made, batch, 100))
         gradients.append([parameter.grad.clone() for parameter in guide.parameters])
     assert not values[0].requires_grad
@@ -187,36 +186,24 @@ def test_descent_leaves_the_gradients_of_the_loss(local, kl_weight):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
 
 
-@pytest.fixture
-def captured_loss(monkeypatch):
-    """A function (sampler, model, dataset) -> (loss, parameters) of a fit that takes no step."""
+def untrained(sampler, model, dataset):
+    """The loss of points and the parameters of a fit that takes no step."""
+    learner = sampler.learner(model, model.likelihood, dataset, seed=0)
+    parameters = learner.parameters
 
-    def capture(sampler, model, dataset):
-        kept = {}
+    def loss(x, y):
+        """For autograd: training itself only asks what gradients are left behind."""
+        batch = next(iter(learner.split(x, y, [len(x)])))
+        return WithGradient.apply(lambda *_: (learner.loss(batch), *(p.grad.clone() for p in parameters)), *parameters)
 
-        def keep(loss, parameters, *others):
-            """For autograd: the run itself only asks what gradients are left behind."""
-
-            def on(x, y):
-                (batch,) = split(x, y, [len(x)])
-                return WithGradient.apply(lambda *_: (loss(*batch), *(p.grad.clone() for p in parameters)), *parameters)
-
-            split = others[-1]
-            kept.update(loss=on, parameters=list(parameters))
-            return Minimised([], 0, None)
-
-        monkeypatch.setattr(svi, "minimise", keep)
-        sampler.fit(model, dataset, seed=0)
-        return kept["loss"], kept["parameters"]
-
-    return capture
+    return loss, parameters
 
 
 @pytest.mark.parametrize("estimator", ["shared_draw", "local"])
-def test_gradient_is_that_of_pyros_mean_field_elbo(captured_loss, moons, estimator):
+def test_gradient_is_that_of_pyros_mean_field_elbo(moons, estimator):
     """In expectation, on a mini-batch of 10 of 100 points: every component within 4.5 Monte Carlo errors."""
     model = BayesianNetwork(nets.mlp(2, (3,), 2, activation="tanh"), prior_scale=0.7)
-    loss, (loc, log_scale) = captured_loss(SVI(estimator=estimator), model, moons)
+    loss, (loc, log_scale) = untrained(SVI(estimator=estimator), model, moons)
     g = rng.generator(0, "elbo")
     with torch.no_grad():
         loc.copy_(torch.randn(loc.shape, generator=g))
@@ -246,10 +233,10 @@ def test_gradient_is_that_of_pyros_mean_field_elbo(captured_loss, moons, estimat
     assert (theirs.mean(0).abs() > 20 * error).any()
 
 
-def test_objective_value_is_minus_the_elbo_over_n(captured_loss, linear_gaussian):
+def test_objective_value_is_minus_the_elbo_over_n(linear_gaussian):
     """Linear-Gaussian: E_q log p(y | w) in closed form."""
     exact = linear_gaussian()
-    loss, (loc, log_scale) = captured_loss(SVI(estimator="shared_draw"), exact.model, exact.dataset)
+    loss, (loc, log_scale) = untrained(SVI(estimator="shared_draw"), exact.model, exact.dataset)
     with torch.no_grad():
         loc.copy_(torch.tensor([0.3, -0.4, 0.9]))
         log_scale.copy_(torch.tensor([-2.0, -1.0, -1.5]))
@@ -264,10 +251,10 @@ def test_objective_value_is_minus_the_elbo_over_n(captured_loss, linear_gaussian
     assert float(values.std()) / 4000**0.5 < 0.02 * abs(float(expected))
 
 
-def test_successive_shared_draws_are_mirror_images(captured_loss, linear_gaussian):
+def test_successive_shared_draws_are_mirror_images(linear_gaussian):
     """For a linear model the gradient of a draw and its mirror average to that at the mean: no noise in the means."""
     exact = linear_gaussian()
-    loss, (loc, _) = captured_loss(SVI(estimator="shared_draw"), exact.model, exact.dataset)
+    loss, (loc, _) = untrained(SVI(estimator="shared_draw"), exact.model, exact.dataset)
     x, y = exact.dataset.x_train, exact.dataset.y_train
     pair = [torch.autograd.grad(loss(x, y), loc)[0].double() for _ in range(2)]
     at_mean = -(exact.precision @ (exact.mean - loc.detach().double())) / len(x)
@@ -275,9 +262,9 @@ def test_successive_shared_draws_are_mirror_images(captured_loss, linear_gaussia
     torch.testing.assert_close((pair[0] + pair[1]) / 2, at_mean, rtol=1e-4, atol=1e-4)
 
 
-def test_start_is_narrow_and_scaled_by_fan_in(captured_loss, moons):
+def test_start_is_narrow_and_scaled_by_fan_in(moons):
     model = BayesianNetwork(nets.mlp(2, (5,), 2))
-    _, (_, log_scale) = captured_loss(SVI(initial_scale=0.2), model, moons)
+    _, (_, log_scale) = untrained(SVI(initial_scale=0.2), model, moons)
     start = model.unflatten(log_scale.detach().exp())
     for name, expected in {"1.weight": 2**-0.5, "1.bias": 1, "3.weight": 5**-0.5, "3.bias": 1}.items():
         torch.testing.assert_close(start[name], torch.full_like(start[name], 0.2 * expected))

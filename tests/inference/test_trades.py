@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from bayesrob import nets
+from bayesrob import nets, rng
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference import SGD, SVI, TRADES
-from bayesrob.inference.closed_form import ClosedForm
-from bayesrob.inference.hardening import LiveNetwork
-from bayesrob.inference.trades import _Away, _Smoothing, divergence
+from bayesrob.inference.trades import Smoothing, _Away, divergence
+from bayesrob.inference.training.closed_form import ClosedForm
+from bayesrob.inference.training.live import LiveNetwork
+from bayesrob.inference.training.network import NetworkLearner, penalised
 from bayesrob.models import BayesianNetwork, Categorical, Normal
 from bayesrob.nets import initialise
 from tests.inference.defences import bits, digits, mlp, two_classes
@@ -45,13 +46,19 @@ def test_the_way_away_is_the_divergences_derivative(likelihood):
     torch.testing.assert_close(away.slope(outputs.detach(), y, likelihood), expected, rtol=1e-12, atol=1e-13)
 
 
+def smoothed(net, settings, bounds, seed):
+    learner = NetworkLearner(net, penalised(net, net, Categorical(), 1), {})
+    generator = rng.generator(seed, "trades")
+    return Smoothing(learner, settings, likelihood=Categorical(), bounds=bounds, generator=generator)
+
+
 def test_on_a_linear_classifier_trades_finds_an_end_of_the_ball():
     """The divergence is convex in the shift of the margin, so it is largest at +-eps sign(w)."""
     dataset = two_classes()
     net = nets.mlp(5, (), 2).double()
     post = LiveNetwork(net, bounds=None)
     settings, x = TRADES(eps=0.3, steps=10), dataset.x_train.double()
-    smoothing = _Smoothing(settings, Categorical(), None, 0)
+    smoothing = smoothed(net, settings, None, 0)
     moved = smoothing.furthest(post, x, dataset.y_train)
     w = (net[1].weight[1] - net[1].weight[0]).detach()
     ends = torch.stack([x + 0.3 * s * w.sign() for s in (-1, 1)])
@@ -59,7 +66,7 @@ def test_on_a_linear_classifier_trades_finds_an_end_of_the_ball():
     found = divergence(Categorical(), net(x), net(moved))
     best = torch.stack([divergence(Categorical(), net(x), net(end)) for end in ends]).amax(0)
     assert (found >= 0.5 * best).all()  # either end, by where the noise began; mostly the larger one
-    smoothing.bounds = (float(x.min()), float(x.max()))
+    smoothing._bounds = (float(x.min()), float(x.max()))
     assert float(smoothing.furthest(post, x, dataset.y_train).max()) <= float(x.max())
 
 
@@ -67,9 +74,8 @@ def test_a_step_of_trades_goes_down_its_loss():
     dataset = digits(40)
     net = initialise(mlp(torch.float64), 3, "sgd")
     x, y = dataset.x_train.double(), dataset.y_train
-    moved = _Smoothing(TRADES(eps=0.1, steps=2), Categorical(), (0.0, 1.0), 3).furthest(
-        LiveNetwork(net, bounds=(0.0, 1.0)), x, y
-    )
+    smoothing = smoothed(net, TRADES(eps=0.1, steps=2), (0.0, 1.0), 3)
+    moved = smoothing.furthest(LiveNetwork(net, bounds=(0.0, 1.0)), x, y)
     p, log_p, log_q = net(x).softmax(-1), net(x).log_softmax(-1), net(moved).log_softmax(-1)
     value = nn.functional.cross_entropy(net(x), y) + 2.5 * (p * (log_p - log_q)).sum(-1).mean()
     expected = torch.autograd.grad(value, list(net.parameters()))

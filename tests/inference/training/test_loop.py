@@ -1,15 +1,17 @@
-"""The loop that SGD and SVI share."""
+"""The training loop."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
 import pytest
 import torch
 
-from bayesrob import rng
-from bayesrob.inference.optimise import RECORDS, minimise, num_epochs
+from bayesrob.inference.training import Learner, Optimizer, Points, Schedule, train
+from bayesrob.inference.training.loop import RECORDS
+from bayesrob.inference.training.schedule import num_epochs
 
 
 class Recorder(torch.optim.SGD):
@@ -24,22 +26,44 @@ class Recorder(torch.optim.SGD):
         return super().step(closure)
 
 
+@dataclasses.dataclass(frozen=True)
+class Recorded(Optimizer):
+    """The optimizer that it makes is in `made`."""
+
+    made: list = dataclasses.field(default_factory=list)
+
+    def make(self, parameters):
+        self.made.append(Recorder(parameters, lr=self.lr))
+        return self.made[0]
+
+
+class OneWeight(Learner):
+    """One weight, whose loss is any function; `seen` has the first feature of every minibatch's points."""
+
+    def __init__(self, loss=None):
+        self.w = torch.zeros(1, requires_grad=True)
+        self.parameters, self.statistics, self.seen = [self.w], [], []
+        self._loss = (lambda x, y: (self.w - y).square().mean()) if loss is None else loss(self.w)
+
+    def loss_at(self, x, y):
+        self.seen.append(x[:, 0].tolist())
+        return self._loss(x, y)
+
+    def predictive(self):
+        return None
+
+    def live(self):
+        return None
+
+
 X = torch.arange(10.0)[:, None]
 
 
-def run(loss=None, epochs=5, batch_size=4, decay=True, lr=0.1, seed=0):
-    w = torch.zeros(1, requires_grad=True)
-    optimizer = Recorder([w], lr=lr)
-    seen = []
-
-    def default(x, y):
-        seen.append(x[:, 0].tolist())
-        return (w - y).square().mean()
-
-    result = minimise(
-        loss(w) if loss else default, [w], optimizer, X, 2 * X, epochs, batch_size, decay, rng.generator(seed), "test"
-    )
-    return w.detach(), optimizer.rates, seen, result
+def run(loss=None, epochs=5, *, batch_size=4, decay=True, lr=0.1, seed=0):
+    learner, optimizer = OneWeight(loss), Recorded(lr)
+    schedule = Schedule(epochs, batch_size, optimizer, decay, stream="")
+    result = train(learner, schedule, Points(X, 2 * X), seed=seed).runs[0]
+    return learner.w.detach(), optimizer.made[0].rates, learner.seen, result
 
 
 def test_rate_follows_half_a_cosine_to_zero():
@@ -133,5 +157,5 @@ def test_a_good_run_has_no_notes():
     [(100, 128, 10, 2000, 2000), (1000, 128, 10, 2000, 250), (60_000, 128, 10, 2000, 10), (257, 256, 20, 4000, 2000)],
 )
 def test_default_epochs_give_enough_steps(num_data, batch_size, least, min_steps, expected):
-    assert num_epochs(None, num_data, batch_size, least, min_steps) == expected
-    assert num_epochs(7, num_data, batch_size, least, min_steps) == 7
+    assert num_epochs(None, num_data, batch_size, least=least, min_steps=min_steps) == expected
+    assert num_epochs(7, num_data, batch_size, least=least, min_steps=min_steps) == 7

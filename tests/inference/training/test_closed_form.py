@@ -8,9 +8,9 @@ from torch import nn
 
 from bayesrob import nets
 from bayesrob.inference import SGD
-from bayesrob.inference.adam import Adam, fused_adam
-from bayesrob.inference.closed_form import ClosedForm
-from bayesrob.inference.sgd import penalised
+from bayesrob.inference.training.adam import Adam, fused_adam
+from bayesrob.inference.training.closed_form import ClosedForm
+from bayesrob.inference.training.network import penalised
 from bayesrob.models import BayesianNetwork, Categorical, Normal
 
 X = torch.randn(30, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -37,17 +37,17 @@ NETS = {
 @pytest.mark.parametrize(("likelihood", "y"), [(Categorical(), CLASSES), (Normal(0.5), TARGETS)])
 def test_loss_and_gradient_are_those_of_autograd(name, prior, likelihood, y):
     net = NETS[name]()
-    bnn = None if prior is None else BayesianNetwork(net, prior_scale=prior, likelihood=likelihood.name)
+    model = net if prior is None else BayesianNetwork(net, prior_scale=prior, likelihood=likelihood.name)
     assert ClosedForm.takes(net, likelihood, X)
-    criterion = penalised(net, bnn, likelihood, len(X))
+    criterion = penalised(net, model, likelihood, len(X))
     wanted = []
     for x, target in zip(X.split(SIZES), y.split(SIZES), strict=True):
         value = criterion(net(x), target)
         gradients = torch.autograd.grad(value, list(net.parameters()))
         wanted.append((value.detach(), torch.cat([gradient.flatten() for gradient in gradients])))
-    closed = ClosedForm(net, bnn, likelihood, X, len(X))
+    closed = ClosedForm(net, model, likelihood, example=X, num_data=len(X), common={})
     for batch, (value, gradient) in zip(closed.split(X, y, SIZES), wanted, strict=True):
-        torch.testing.assert_close(closed(*batch), value, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(closed.loss(batch), value, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(closed.theta.grad, gradient, rtol=1e-10, atol=1e-12)
 
 

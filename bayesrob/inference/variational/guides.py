@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesrob import rng
-from bayesrob.inference.elbo import Estimator, Noise, WithGradient
+from bayesrob.inference.variational.elbo import Estimator, Noise, WithGradient
 from bayesrob.models import BayesianNetwork, FlatNetwork
 from bayesrob.predictive import GaussianDraws, LowRankGaussianDraws, Predictive
 
@@ -18,17 +18,22 @@ __all__ = ["Guide", "LowRank", "MeanField", "Mirrored", "kl_divergence", "low_ra
 
 
 class Mirrored:
-    """Standard normals, and on the next call their mirror image: what is odd in them cancels over the two."""
+    """Standard normals, and on the next call their mirror image: errors that are odd in them cancel over the two.
+
+    Args:
+        normal: draws standard normals.
+    """
 
     def __init__(self, normal: Noise):
         self._normal = normal
-        self._last: Tensor | None = None
+        self.last: Tensor | None = None
+        """What the next call returns the mirror image of."""
 
     def __call__(self, shape: torch.Size) -> Tensor:
-        if self._last is None:
-            self._last = self._normal(shape)
-            return self._last
-        mirrored, self._last = -self._last, None
+        if self.last is None:
+            self.last = self._normal(shape)
+            return self.last
+        mirrored, self.last = -self.last, None
         return mirrored
 
 
@@ -37,9 +42,13 @@ class Guide(abc.ABC):
 
     Args:
         model: the network; with a prior unless `kl_weight` is 0.
-        loc: means at the start. log_scale: log standard deviations at the start.
+        loc: initial means.
+        log_scale: initial log standard deviations.
         kl_weight: factor of the divergence in the loss. 1: the evidence lower bound.
     """
+
+    mirrored: Mirrored | None = None
+    """What draws the noise that all weights share, if there is any."""
 
     def __init__(
         self,
@@ -65,7 +74,7 @@ class Guide(abc.ABC):
         """
 
     def descent(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
-        """`loss` for `minimise` alone: one without a graph has left its gradients in the parameters' `grad`."""
+        """The same loss for the training loop only: one without a graph has left its gradients in the parameters' `grad`."""
         return self.loss(estimator, data, num_data)
 
     @abc.abstractmethod
@@ -73,8 +82,8 @@ class Guide(abc.ABC):
         """Draws from q as it is now; `common` as in `FreshDraws`."""
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
-        """What the Predictive consists of, by the names of its parts and of the parameters: copies of what it is now."""
-        loc, log_scale = self.loc.detach().clone(), self.log_scale.detach()  # whatever the optimizer does next
+        """Copies of the tensors of the Predictive, by the names of its parts and of the parameters."""
+        loc, log_scale = self.loc.detach().clone(), self.log_scale.detach()
         return {"loc": self.model.unflatten(loc), "scale": self.model.unflatten(log_scale.exp())}
 
 
@@ -106,8 +115,8 @@ class MeanField(Guide):
     @torch.no_grad()
     def descent(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
         """Without autograd: at the sizes of sweeps it takes as long as the products."""
-        found = self._value_and_gradients(self.loc, self.log_scale, estimator, data, num_data)
-        value, self.loc.grad, self.log_scale.grad = found
+        results = self._value_and_gradients(self.loc, self.log_scale, estimator, data, num_data)
+        value, self.loc.grad, self.log_scale.grad = results
         return value
 
     def _value_and_gradients(
@@ -117,7 +126,7 @@ class MeanField(Guide):
         value, by_loc, by_log_scale = estimator.value_and_gradients(loc, scale, data)
         if self._divergence is not None:
             weight = self.kl_weight / num_data
-            value = value + self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, scale, weight)
+            value = value + self._divergence.add_to(by_loc, by_log_scale, loc, log_scale, scale=scale, weight=weight)
         return value, by_loc, by_log_scale
 
     def predictive(self, **common: Any) -> GaussianDraws:
@@ -136,22 +145,27 @@ class LowRank(Guide):
     to 3.4 posterior deviations off (0.3: 0.7, as the mean field); 1.0 lost 48 nats of 741 on the digits.
 
     Args:
-        model, loc, log_scale: as in `Guide`.
-        fan_in_scale: `[weight]`, 1 / sqrt(fan in) of each weight.
-        rank: columns of F. seed: of their start.
+        model: see `Guide`.
+        loc: see `Guide`.
+        log_scale: see `Guide`.
+        fan_in_scale: 1 / sqrt(fan in) of each weight, `[weight]`.
+        rank: number of columns of F.
+        seed: seed of their initial values.
         normal: draws z.
+        kl_weight: see `Guide`.
     """
 
     UNIT = 0.3
     START = 0.5
-    """Expected length of a weight's row of F at the start, in units of its scale: F = 0 would have no gradient (it enters
-    by its square, and z is as likely as -z), and a longer one would cover the means' own gradient with noise."""
+    """Expected initial length of a weight's row of F, in units of its scale: F = 0 would have no gradient (it enters by its
+    square, and z is as likely as -z), and a longer one would cover the means' own gradient with noise."""
 
     def __init__(
         self,
         model: BayesianNetwork,
         loc: Float[Tensor, " weight"],
         log_scale: Float[Tensor, " weight"],
+        *,
         fan_in_scale: Float[Tensor, " weight"],
         rank: int,
         seed: int,
@@ -163,14 +177,14 @@ class LowRank(Guide):
         self.unit = self.UNIT * fan_in_scale
         start = torch.randn(rank, len(loc), generator=rng.generator(seed, "svi", "factor"), dtype=torch.float32).to(loc)
         self.factor = (start * (self.START * rank**-0.5 * self.log_scale.detach().exp() / self.unit)).requires_grad_()
-        self._normal = Mirrored(normal)
+        self.mirrored = self._shared = Mirrored(normal)
 
     @property
     def parameters(self) -> list[Tensor]:
         return [self.loc, self.log_scale, self.factor]
 
     def loss(self, estimator: Estimator, data: Any, num_data: int) -> Float[Tensor, ""]:
-        centre = torch.addcmul(self.loc, self._normal(self.factor.shape[:1]) @ self.factor, self.unit)
+        centre = torch.addcmul(self.loc, self._shared(self.factor.shape[:1]) @ self.factor, self.unit)
         divergence = low_rank_kl_divergence(self.loc, self.log_scale, self.factor, self.unit, self._prior_scales)
 
         def compute(centre: Tensor, log_scale: Tensor) -> tuple[Tensor, ...]:
@@ -199,19 +213,20 @@ class Divergence:
 
         def compute(loc: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             by_loc, by_log_scale = torch.zeros_like(loc), torch.zeros_like(loc)
-            return self.add_to(by_loc, by_log_scale, loc, log_scale, log_scale.exp(), 1.0), by_loc, by_log_scale
+            value = self.add_to(by_loc, by_log_scale, loc, log_scale, scale=log_scale.exp(), weight=1.0)
+            return value, by_loc, by_log_scale
 
         return WithGradient.apply(compute, loc, log_scale)
 
     def add_to(
-        self, by_loc: Tensor, by_log_scale: Tensor, loc: Tensor, log_scale: Tensor, scale: Tensor, weight: float
+        self, by_loc: Tensor, by_log_scale: Tensor, loc: Tensor, log_scale: Tensor, *, scale: Tensor, weight: float
     ) -> Tensor:
         """`weight` times the divergence; its derivatives are added to the first two arguments, `scale` is overwritten."""
         standard = loc * self._precision
         by_loc.add_(standard, alpha=weight)
         ratio = scale.mul_(scale).mul_(self._precision)  # of variances
         by_log_scale.add_(ratio, alpha=weight).sub_(weight)
-        # Of each weight first what is of one size, then sums in float64.
+        # Each weight's terms of one size are added first, then all weights in float64.
         each = ratio.addcmul_(standard, loc).mul_(0.5).sub_(log_scale)
         return weight * (each.sum(dtype=torch.float64) + self._constant)
 
@@ -230,9 +245,9 @@ def low_rank_kl_divergence(
 ) -> Float[Tensor, ""]:
     """KL(N(loc, diag(scale^2) + F F') || N(0, diag(prior_scale^2))) with F' = factor * unit, a float64 scalar.
 
-    That of the independent part, and for the factor 1/2 [sum_ir F_ir^2 / prior_scale_i^2 - log |I + F' diag(scale^-2) F|]:
-    the log determinant of the covariance is 2 sum log scale + log |I + F' diag(scale^-2) F| (matrix determinant lemma),
-    that of a `[rank, rank]` matrix.
+    It is the divergence of the independent part plus that of the factor,
+    1/2 [sum_ir F_ir^2 / prior_scale_i^2 - log |I + F' diag(scale^-2) F|]: the log determinant of the covariance is
+    2 sum log scale + log |I + F' diag(scale^-2) F| (matrix determinant lemma), that of a `[rank, rank]` matrix.
     """
     independent = kl_divergence(loc, log_scale, prior_scales)
     trace = (factor.square().sum(0) * (unit / prior_scales).square()).sum(dtype=torch.float64)

@@ -22,15 +22,15 @@ Noise = Callable[[torch.Size], Tensor]
 
 
 class Estimator(abc.ABC):
-    """Of the likelihood's part of the evidence lower bound."""
+    """A way to estimate the likelihood's part of the evidence lower bound."""
 
     @abc.abstractmethod
     def data(self, x: Batch, y: Labels) -> Any:
-        """Points in the form that `value_and_gradients` wants; valid until others are prepared."""
+        """Points in the form that `value_and_gradients` takes; valid until other points are prepared."""
 
     @abc.abstractmethod
-    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Any]]:
-        """`data` of several batches of these sizes, prepared together."""
+    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[Any]:
+        """Yields the `data` of minibatches of these sizes, which are prepared in one go."""
 
     @abc.abstractmethod
     def value_and_gradients(
@@ -38,14 +38,14 @@ class Estimator(abc.ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """-log p(y | w) / batch, a float64 scalar, and its derivatives by means and *log* standard deviations.
 
-        Their memory is used again by the next call.
+        The memory of the derivatives is reused by the next call.
         """
 
 
 class WithGradient(torch.autograd.Function):
-    """A loss whose derivatives were computed along with it, as one operation for autograd to go on from.
+    """A loss whose derivatives were computed along with it, as one operation of autograd's graph.
 
-    `WithGradient.apply(compute, *tensors)`, where `compute(*tensors)` gives the loss and its derivative by each.
+    `WithGradient.apply(compute, *tensors)`, where `compute(*tensors)` returns the loss and its derivative by each tensor.
     """
 
     @staticmethod
@@ -66,21 +66,23 @@ class SharedDraw(Estimator):
     """One draw w = loc + scale * noise for the whole batch (Graves 2011, Blundell et al. 2015); any network.
 
     Args:
-        model: the network and its likelihood. example: points, of which the shape counts. normal: draws the noise.
+        model: the network and its likelihood.
+        example: points, of which the shape counts.
+        normal: draws the noise.
     """
 
     def __init__(self, model: FlatNetwork, example: Batch, normal: Noise):
-        self._likelihood, self._normal = LikelihoodGradient(model, (model.num_weights,), example), normal
+        self._likelihood, self.normal = LikelihoodGradient(model, (model.num_weights,), example), normal
 
     def data(self, x: Batch, y: Labels) -> Data:
         return self._likelihood.data(x, y)
 
-    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Data]]:
+    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[Data]:
         return self._likelihood.split(x, y, sizes)
 
     def value_and_gradients(self, loc: Tensor, scale: Tensor, data: Data) -> tuple[Tensor, Tensor, Tensor]:
         likelihood, count = self._likelihood, len(data.y)
-        deviation = scale * self._normal(loc.shape)
+        deviation = scale * self.normal(loc.shape)
         likelihood.load(loc + deviation)
         total = likelihood(data)
         assert total is not None
@@ -89,7 +91,7 @@ class SharedDraw(Estimator):
 
 
 class Squared(NamedTuple):
-    """Points `[feature, point]` with their squares, which are the same whatever is drawn."""
+    """Points `[feature, point]` with their squares, which do not depend on the draw."""
 
     x: Tensor
     squares: Tensor
@@ -104,8 +106,10 @@ class LocalReparameterisation(Estimator):
     points.
 
     Args:
-        model: a network whose layers `nets.Stack` knows. stack: they. normal: draws the noise.
-        loc: the means, if they are always the same tensor: they are read where they lie.
+        model: a network whose layers `nets.Stack` knows, and its likelihood.
+        stack: these layers.
+        normal: draws the noise.
+        loc: the means, if they are always the same tensor: then they are not copied.
     """
 
     def __init__(self, model: FlatNetwork, stack: Stack, normal: Noise, loc: Tensor | None = None):
@@ -123,10 +127,10 @@ class LocalReparameterisation(Estimator):
         squares = torch.mul(rows, rows, out=self._workspace.take("squares", rows.shape, rows)).mT
         return Squared(points, squares, y, self._likelihood.encode(y, self._stack.out_features, self._means))
 
-    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[tuple[Squared]]:
+    def split(self, x: Batch, y: Labels, sizes: list[int]) -> Iterator[Squared]:
         whole = self.data(x, y)
         parts = (whole.x.split(sizes, -1), whole.squares.split(sizes, -1), y.split(sizes), whole.code.split(sizes))
-        yield from ((Squared(*part),) for part in zip(*parts, strict=True))
+        yield from (Squared(*part) for part in zip(*parts, strict=True))
 
     def value_and_gradients(self, loc: Tensor, scale: Tensor, data: Squared) -> tuple[Tensor, Tensor, Tensor]:
         outputs, kept = self.outputs(loc, scale, data)
@@ -137,7 +141,7 @@ class LocalReparameterisation(Estimator):
         return total / -count, self._mean_gradient, self._variance_gradient.mul_(self._variances)
 
     def outputs(self, loc: Float[Tensor, " weight"], scale: Float[Tensor, " weight"], data: Squared) -> tuple[Tensor, list]:
-        """Outputs `[batch, out]`, each point's by a draw of its own, and what the gradients need."""
+        """Outputs `[batch, out]`, where each point has a draw of its own, and what the gradients need."""
         if loc.data_ptr() != self._means.data_ptr():
             self._means.copy_(loc)
         torch.mul(scale, scale, out=self._variances)
@@ -161,7 +165,12 @@ class LocalReparameterisation(Estimator):
         return h.mT, kept
 
     def _backward(self, kept: list[Any], d: Tensor) -> None:
-        """From the derivative by the outputs to those by means and, twice, by variances, into their flat gradients."""
+        """Write the derivatives by the means, and twice those by the variances, into their flat gradients.
+
+        Args:
+            kept: what `outputs` returned for the gradients.
+            d: derivative by the outputs.
+        """
         means, spreads, into_means, into_spreads = self._bound
         for i in reversed(range(len(kept))):
             mean, spread = means[i], spreads[i]

@@ -1,4 +1,4 @@
-"""Standard deviations that the stochastic delta rule starts from, by the published rules."""
+"""Initial standard deviations of the stochastic delta rule, by the published rules."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob import rng
+from bayesrob.arguments import is_number, require
 from bayesrob.errors import InputError, check_name
-from bayesrob.inference.base import require
 from bayesrob.types import Weights
 
 __all__ = ["RULES", "check_sigma", "initial_sigma"]
@@ -38,19 +38,23 @@ RULES: dict[str, Callable[[torch.Size, torch.Generator], Tensor]] = {
 
 
 def check_sigma(rule: object, positive: bool) -> None:
-    """Raise unless `rule` is a number >= 0 (with `positive` > 0, as its logarithm is learned), a rule, or one of each name.
+    """Check what the user gave as `initial_sigma`: a number, the name of a rule, or one of these for each parameter.
+
+    Args:
+        rule: what the user gave.
+        positive: whether numbers must be above 0, because the logarithm is learned; else 0 is allowed, too.
 
     Raises:
-        InputError: another number or type. UnknownNameError: an unknown rule.
+        InputError: another number or type.
+        UnknownNameError: an unknown rule.
     """
     rules: list[Any] = list(rule.values()) if isinstance(rule, Mapping) else [rule]
     for one in rules:
         if isinstance(one, str):
             check_name("initial_sigma", one, RULES)
             continue
-        number = isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
         require(
-            number and (one > 0 if positive else one >= 0),
+            is_number(one) and (one > 0 if positive else one >= 0),
             f"initial_sigma is {one!r}.",
             "It is a standard deviation" + (", learned by its logarithm." if positive else "."),
             f"Give a number {'>' if positive else '>='} 0 or one of {sorted(RULES)}.",
@@ -61,11 +65,13 @@ def initial_sigma(rule: float | str | Mapping[str, float | str], net: nn.Module,
     """Standard deviations by parameter name, of the parameters' shapes.
 
     Args:
-        rule: for every parameter, or one for each by its name.
-        net: whose parameters count. seed: of what is drawn.
+        rule: a number or the name of a rule for every parameter, or one for each by its name.
+        net: the network that has the parameters.
+        seed: seed of the rules' random numbers.
 
     Raises:
-        InputError: names that are not the network's, or miss some. UnknownNameError: an unknown rule.
+        InputError: names that are not the network's, or miss some.
+        UnknownNameError: an unknown rule.
     """
     parameters = dict(net.named_parameters())
     if isinstance(rule, Mapping) and rule.keys() != parameters.keys():
