@@ -21,7 +21,13 @@ __all__ = [
 
 
 class BayesrobError(Exception):
-    """Base of every error of bayesrob: `what` went wrong, `why` it matters, what to `do`."""
+    """Base of every error of bayesrob.
+
+    Args:
+        what: the sentence that says what went wrong.
+        why: the sentence that says why it matters.
+        do: the sentence that says what to do.
+    """
 
     def __init__(self, what: str, why: str, do: str):
         super().__init__(f"{what} {why} {do}")
@@ -52,6 +58,7 @@ class WorkerError(BayesrobError, RuntimeError):
     Args:
         models: those that could, in order; None where one could not.
         errors: what happened to the others, by number from 0.
+        do: the sentence that says what to do.
     """
 
     def __init__(self, models: list[Any], errors: dict[int, str], do: str):

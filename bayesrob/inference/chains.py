@@ -32,7 +32,7 @@ from bayesrob.inference.leapfrog import (
 )
 from bayesrob.models import BayesianNetwork, Likelihood, LogJoint
 from bayesrob.nets import initialise
-from bayesrob.numerics.chunks import MEMORY_BYTES
+from bayesrob.numerics import MEMORY_BYTES
 from bayesrob.predictive import HeldDraws
 
 __all__ = ["DIVERGENT", "ChainSampler", "Transition", "run_batched", "run_in_turn"]

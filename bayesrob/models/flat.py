@@ -9,8 +9,7 @@ from torch import Tensor
 from bayesrob.models.bayesian_network import BayesianNetwork
 from bayesrob.models.gradient import Data, LikelihoodGradient
 from bayesrob.nets import feature_major, values_kept
-from bayesrob.numerics import chunk_size, slices
-from bayesrob.numerics.chunks import MEMORY_BYTES
+from bayesrob.numerics import MEMORY_BYTES, chunk_size, slices
 from bayesrob.types import Batch, Labels
 
 __all__ = ["LogJoint"]

@@ -55,8 +55,10 @@ def low_products(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def fast_precision() -> str:
-    """ "bf16" where this machine's card, or without a card its processor, multiplies bfloat16 faster than float32; "full"
-    elsewhere (there it would be emulated, and slower)."""
+    """Return "bf16" where this machine multiplies bfloat16 faster than float32, else "full".
+
+    The machine's card decides, or its processor where there is no card. Elsewhere bfloat16 would be emulated, and slower.
+    """
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "full"
     cpu: Any = torch.cpu

@@ -39,7 +39,13 @@ type Multiply = Callable[[Tensor, Tensor], Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The route to take, and why: by route, the largest relative error and plain's seconds over its own."""
+    """The route to take, and why.
+
+    Args:
+        route: name of the route to take.
+        errors: by route, the largest relative error of its products.
+        speedups: by route, the seconds of the route "plain" divided by its own.
+    """
 
     route: str
     errors: dict[str, float]

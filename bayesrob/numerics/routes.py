@@ -69,7 +69,12 @@ def asked() -> str:
 
 
 class Products:
-    """Float32 products take the route `name` in the block; what torch was set to before is set again behind it."""
+    """Float32 products take the route `name` in the block; what torch was set to before is set again behind it.
+
+    Args:
+        name: name of the route.
+        outcome: what the probe measured; None if no probe was needed.
+    """
 
     __slots__ = ("before", "name", "outcome")
 
@@ -97,8 +102,9 @@ class Products:
     def record(self) -> dict[str, Any]:
         """For results: the route, the threads its bits depend on, and if a probe was needed what it measured."""
         record = {"route": self.name, "asked": asked(), "threads": torch.get_num_threads()}
-        found = self.outcome
-        return record if found is None else {**record, "errors": dict(found.errors), "speedups": dict(found.speedups)}
+        if self.outcome is None:
+            return record
+        return {**record, "errors": dict(self.outcome.errors), "speedups": dict(self.outcome.speedups)}
 
 
 def products(net: nn.Module) -> contextlib.AbstractContextManager[object]:
