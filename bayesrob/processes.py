@@ -16,12 +16,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bayesrob.errors import InputError
 
-__all__ = ["ENVIRONMENT", "packed", "run_in_processes", "set_up"]
+__all__ = ["ENVIRONMENT", "packed", "process_pool", "run_in_processes"]
 
 ENVIRONMENT = {"BAYESROB_PROGRESS": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Environment variables of the processes."""
@@ -63,13 +64,13 @@ def run_in_processes(
     Returns:
         The error message of each call that failed, by number.
     """
-    from loky import ProcessPoolExecutor, as_completed
+    from loky import as_completed
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "work"  # read once by each process
         path.write_bytes(work)
         count = min(workers, len(places))
-        with ProcessPoolExecutor(count, initializer=set_up, initargs=(os.getpid(),), env=ENVIRONMENT) as pool:
+        with process_pool(count) as pool:
             try:
                 submitted = {number: pool.submit(_call, path, number, place) for number, place in places.items()}
                 for _ in as_completed(submitted.values()):
@@ -78,6 +79,13 @@ def run_in_processes(
                 pool.shutdown(kill_workers=True)
                 raise
     return {number: str(error) for number, future in submitted.items() if (error := future.exception())}
+
+
+def process_pool(count: int) -> Any:
+    """Return an executor of loky with `count` processes, each with one thread, that end with this process."""
+    from loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(count, initializer=set_up, initargs=(os.getpid(),), env=ENVIRONMENT)
 
 
 def set_up(caller: int) -> None:

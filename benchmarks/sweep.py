@@ -118,7 +118,9 @@ def compare(settings: Any, pool: Executor, dask: Any) -> None:
         ways.add("plain, 2 processes, one by one", plain)
         seconds = alternate(ways, max(1, settings.runs // 3) if method == "HMC" else settings.runs, warm_up=method != "HMC")
         column = {name: f"{60 * len(cells) / min(values):.0f}" for name, values in seconds.items()}
-        title = f"{method}: {len(cells)} cells of {len(whole.runs)} runs; sharing saves {whole.alone / whole.cost:.2f}x"
+        title = (
+            f"{method}: {len(cells)} cells of {len(whole.runs)} runs; sharing saves {whole.separate_cost / whole.cost:.2f}x"
+        )
         print(table(title, seconds, 1.0, "s", ways, {"cells a minute": column}), flush=True)
 
 

@@ -181,7 +181,7 @@ def measured(
     points = tree["points"].to_dataset()
     right = (points["log_probability"].argmax("class") == points["label"]).values
     stays = (points["adversarial_log_probability"].argmax("class") == points["label"]).all("attack").values
-    found = tradeoff(right, stays, world.eta, world.p, world.eps, LEVEL)
+    found = tradeoff(right, stays, world.eta, world.p, world.eps, level=LEVEL)
     found = found.assign(right=("point", right), stays=("point", stays))
     row = {"world": str(world), "classifier": name}
     row["standard"] = with_interval(found["accuracy"], found["accuracy_interval"].values)

@@ -176,7 +176,7 @@ def judged(post: Predictive, dataset: br.Dataset, moved: dict[str, Tensor], leve
     truth = np.stack([dataset.conditional(dataset.project(x)).numpy() for x in moved.values()])
     named = xr.DataArray(after, dims=("attack", "point"), coords={"attack": list(moved)})
     supported = dataset.supports(dataset.x_test, dataset.y_test).numpy()
-    return validity(clean, named, dataset.y_test.numpy(), truth, supported, level=level)
+    return validity(clean, named, dataset.y_test.numpy(), truth, supported=supported, level=level)
 
 
 def best(dataset: br.Dataset, eps: float, norm: str) -> float:

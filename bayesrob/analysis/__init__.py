@@ -1,4 +1,4 @@
-"""Pure statistics: arrays and xarray in, xarray out; no torch. What needs gradients gets them as arrays."""
+"""Pure statistics of arrays and xarray objects, without torch. Functions that need gradients take them as arrays."""
 
 from bayesrob.analysis.bias_variance import bias_variance
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation

@@ -1,4 +1,4 @@
-"""Accuracy against the size of the perturbation, from the smallest perturbations that attacks found."""
+"""Accuracy against the size of the perturbation, from the smallest successful perturbations of attacks."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ __all__ = ["median_perturbation", "robustness_curve", "smallest_perturbation"]
 
 
 def smallest_perturbation(points: xr.Dataset, norms: Mapping[str, str]) -> xr.DataArray:
-    """How far each attack had to go at each point, `[attack, point]`, in the attack's own norm.
+    """Return the size of each attack's successful perturbation at each point, in the attack's own norm.
 
-    0 where the prediction is wrong before the attack, infinite where it is still right afterwards: each value is an upper
-    bound of the smallest perturbation that there is. NaN for attacks that `norms` does not name.
+    Each value is an upper bound of the smallest perturbation that exists.
 
     Args:
         points: the group `points` of an evaluation: `label` `[point]`, `log_probability` `[point, class]`,
             `adversarial_log_probability` `[attack, point, class]` and `perturbation_<norm>` `[attack, point]`.
-        norms: the norm by the name of each attack that looks for small perturbations, "l_inf", "l_2", "l_1" or "l_0".
+        norms: the norm ("l_inf", "l_2", "l_1" or "l_0") by the name of each attack that minimises the perturbation.
+
+    Returns:
+        `[attack, point]`: 0 where the prediction is wrong before the attack, infinite where it is still right after it, and
+        NaN for attacks that `norms` does not name.
     """
     right, survived = _right(points, "log_probability"), _right(points, "adversarial_log_probability")
-    found = np.full(survived.shape, np.nan)
+    smallest = np.full(survived.shape, np.nan)
     for i, name in enumerate(points["attack"].values.tolist()):
         if name in norms:
             sizes = points[f"perturbation_{norms[name]}"].transpose("attack", "point").values[i]
-            found[i] = np.where(right, np.where(survived[i], np.inf, sizes), 0.0)
-    return xr.DataArray(found, dims=("attack", "point"), coords={name: points[name] for name in ("attack", "point")})
+            smallest[i] = np.where(right, np.where(survived[i], np.inf, sizes), 0.0)
+    return xr.DataArray(smallest, dims=("attack", "point"), coords={name: points[name] for name in ("attack", "point")})
 
 
 def median_perturbation(smallest: xr.DataArray, level: float = LEVEL) -> xr.Dataset:
-    """Median over the points that are right before the attack (`smallest` > 0), with an interval of order statistics.
+    """Return the median over the points that are right before the attack, with an interval of order statistics.
 
     Args:
-        smallest: as `smallest_perturbation` gives it, `[attack, point]`. level: coverage of the interval.
+        smallest: the result of `smallest_perturbation`, `[attack, point]`; a point is right if its value is above 0.
+        level: coverage of the interval.
 
     Returns:
         Dataset over `attack`: `median_perturbation`, infinite where the attack failed at half of the points or more, and
-        `median_perturbation_interval` (also `bound`). NaN for attacks that are NaN, and where no point is right.
+        `median_perturbation_interval` (also `bound`). Both are NaN for attacks that are NaN, and where no point is right.
     """
     medians, intervals = [], []
     for row in smallest.transpose("attack", "point").values:
@@ -59,30 +63,38 @@ def median_perturbation(smallest: xr.DataArray, level: float = LEVEL) -> xr.Data
 
 
 def robustness_curve(smallest: xr.DataArray, eps: Sequence[float] | None = None, level: float = LEVEL) -> xr.Dataset:
-    """Accuracy against eps: the share of points that no perturbation of norm <= eps is known to break.
+    """Return accuracy against eps: the share of points that no perturbation of norm <= eps is known to break.
 
-    From several attacks in one norm take `smallest.min("attack")` first: the best that any of them found at each point.
+    For several attacks in one norm give `smallest.min("attack")`, the smallest perturbation of any of them at each point.
 
     Args:
-        smallest: smallest known perturbations, dimension `point` and any others; 0 where the point is wrong without any,
-            infinite where none was found. Of an evaluation, rows of `points["smallest_perturbation"]`.
-        eps: where to evaluate, increasing, from 0 on; None: 0 and wherever the curve steps, so that it is exact.
+        smallest: smallest known perturbations, with the dimension `point` and any others; 0 where the point is wrong without
+            a perturbation, infinite where none is known. In an evaluation they are rows of
+            `points["smallest_perturbation"]`.
+        eps: radii at which the curve is evaluated, increasing from 0 or more. None, the default, takes 0 and every radius at
+            which the curve changes, so that the curve is exact.
         level: coverage of the intervals.
 
     Returns:
-        Dataset over the other dimensions and `eps`: `accuracy` (at eps 0 the clean one) and `accuracy_interval` (also
-        `bound`), Wilson's. Upper bounds: a better attack can only lower the curve.
+        Dataset over the other dimensions and `eps`: `accuracy` (the clean accuracy at eps = 0) and `accuracy_interval`
+        (Wilson, also over `bound`). They are upper bounds, since a stronger attack can only lower the curve.
 
     Raises:
-        InputError: no points, NaN (a fixed-radius attack looks for no smallest perturbation), or eps that do not increase.
+        InputError: no points, NaN (attacks of fixed radius do not minimise the perturbation), or eps that do not increase.
+
+    Example:
+        >>> import xarray as xr
+        >>> smallest = xr.DataArray([0.0, 0.1, 0.3, float("inf")], dims="point")
+        >>> br.analysis.robustness_curve(smallest, [0.0, 0.2, 0.4])["accuracy"].values.tolist()
+        [0.75, 0.5, 0.25]
     """
     ordered = smallest.transpose(..., "point")
     values = ordered.values
     if values.shape[-1] == 0 or np.isnan(values).any() or (values < 0).any():
         raise InputError(
             "The smallest perturbations are empty, negative or NaN.",
-            "An attack of fixed radius looks for none.",
-            "Take attacks that do: DeepFool, FAB, CarliniWagner, Boundary, SmallestFGSM.",
+            "An attack of fixed radius does not minimise the perturbation.",
+            "Use attacks that do: DeepFool, FAB, CarliniWagner, Boundary, SmallestFGSM.",
         )
     if eps is None:
         at = np.unique(np.append(values[np.isfinite(values)], 0.0))
@@ -110,6 +122,6 @@ def _right(points: xr.Dataset, name: str) -> np.ndarray:
 
 
 def _median(values: np.ndarray) -> float:
-    """As numpy's, but without its NaN for the mean of two infinite values."""
+    """Return numpy's median, but not its NaN for the mean of two infinite values."""
     low, high = np.sort(values)[[(values.size - 1) // 2, values.size // 2]]
     return float(high) if np.isinf(high) else float((low + high) / 2)

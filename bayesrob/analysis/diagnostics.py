@@ -1,4 +1,4 @@
-"""Was the posterior reached? Chains judged by the functions that they make, where R-hat means something."""
+"""Convergence diagnostics of chains, computed from the functions that their draws define."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_RHAT = 1.01
 """Rank-normalised split R-hat above which chains disagree (Vehtari et al. 2021)."""
 
 MIN_ESS_PER_CHAIN = 100
-"""Bulk effective draws per chain below which a Monte Carlo error is itself not known (Vehtari et al. 2021)."""
-
+"""Bulk effective draws per chain below which Monte Carlo standard errors are not reliable (Vehtari et al. 2021)."""
 
 MIN_BFMI = 0.3
-"""Energy that a new momentum brings, against what a chain must travel: below this its tails are out of reach (ArviZ)."""
+"""Bayesian fraction of missing information, the variance of energy that new momenta bring relative to the energy's own
+variance, below which a chain does not reach the tails (ArviZ)."""
 
 
 def chain_diagnostics(
@@ -26,68 +26,69 @@ def chain_diagnostics(
     input_gradients: xr.DataArray | None = None,
     weights: xr.DataArray | None = None,
 ) -> xr.Dataset:
-    """R-hat and effective sample size in function space and in weight space, with the sampler's own statistics.
+    """Return R-hat and effective sample sizes in function space and in weight space, and the sampler's own statistics.
 
-    Weights of a neural network have symmetries (permuted units are the same function), so chains can agree on every
-    prediction and on no weight. The log probability of the true class and the loss gradient at fixed points have none;
-    weights are shown beside them, and judge nothing.
+    The weights of a neural network have symmetries (permuting units gives the same function), so that chains can agree on
+    every prediction and on no weight. The log probability of the true class and the loss gradient at fixed points have no
+    such symmetries. The statistics of weights are given for comparison only.
 
     Args:
-        log_likelihood: of the true label, `[chain, draw, point]`.
-        sample_stats: the sampler's record `[chain, draw]`, as the inference wrote it.
-        input_gradients: each draw's loss gradient at fixed points, `[chain, draw, point, direction]`.
-        weights: some of them, `[chain, draw, weight]`.
+        log_likelihood: log probability of the true label, `[chain, draw, point]`.
+        sample_stats: statistics of the sampler, `[chain, draw]`, as the inference recorded them.
+        input_gradients: loss gradient of each draw at fixed points, `[chain, draw, point, direction]`; None to leave out.
+        weights: some of the weights, `[chain, draw, weight]`; None to leave out.
 
     Returns:
-        Dataset: `rhat`, `ess_bulk`, `ess_tail` `[point]` of the log likelihood, `gradient_rhat` and `gradient_ess_bulk`
-        `[gradient_point, direction]`, `weight_rhat` and `weight_ess_bulk` `[weight]` (NaN where they are undefined: one
-        chain, fewer than four draws, or draws that are all the same); the worst of each as `..._max` and `..._min`, over
-        what is not `constant`: that counts the quantities that no draw of any chain changes, as the log probability of a
-        network so confident that it is exactly zero (all constant: NaN; stuck chains show in `distinct_draws`);
-        `divergences`, `acceptance_rate`, `bfmi`, `distinct_draws` and `step_size` `[chain]`.
+        Dataset with `rhat`, `ess_bulk` and `ess_tail` `[point]` of the log likelihood; `gradient_rhat` and
+        `gradient_ess_bulk` `[gradient_point, direction]`; `weight_rhat` and `weight_ess_bulk` `[weight]`. They are NaN
+        where they are undefined: for one chain, fewer than four draws, or draws that are all equal. `..._max` and
+        `..._min` are the worst of each over the quantities that are not constant, and `..._constant` counts those that no
+        draw of any chain changes, such as a log probability of a confident network that is exactly zero (the worst is NaN
+        if all are constant; chains that do not move show in `distinct_draws`). The sampler's statistics are `divergences`,
+        `acceptance_rate`, `bfmi`, `distinct_draws` and `step_size` `[chain]`.
     """
     import arviz as az
 
     chains = log_likelihood.sizes["chain"]
     if input_gradients is not None:
-        # At fewer points than the likelihood: under its own name, or it would be padded with NaN, which means undefined.
+        # Gradients are at fewer points than the likelihood. With the same name they would be padded with NaN.
         input_gradients = input_gradients.rename(point="gradient_point")
     parts = {"": log_likelihood, "gradient_": input_gradients, "weight_": weights}
-    found = xr.Dataset(attrs={"rhat_threshold": MAX_RHAT, "ess_threshold": float(MIN_ESS_PER_CHAIN * chains)})
+    table = xr.Dataset(attrs={"rhat_threshold": MAX_RHAT, "ess_threshold": float(MIN_ESS_PER_CHAIN * chains)})
     for prefix, values in parts.items():
         if values is None:
             continue
         constant = (values == values.isel(chain=0, draw=0, drop=True)).all(("chain", "draw"))
         rhat, bulk, tail = _convergence(values, constant)
-        found[f"{prefix}rhat"], found[f"{prefix}ess_bulk"] = rhat, bulk
-        found[f"{prefix}constant"] = constant.sum()
-        found[f"{prefix}rhat_max"] = _worst(rhat, constant).max(skipna=False)
-        found[f"{prefix}ess_bulk_min"] = _worst(bulk, constant).min(skipna=False)
+        table[f"{prefix}rhat"], table[f"{prefix}ess_bulk"] = rhat, bulk
+        table[f"{prefix}constant"] = constant.sum()
+        table[f"{prefix}rhat_max"] = _worst(rhat, constant).max(skipna=False)
+        table[f"{prefix}ess_bulk_min"] = _worst(bulk, constant).min(skipna=False)
         if not prefix:
-            found["ess_tail"], found["ess_tail_min"] = tail, _worst(tail, constant).min(skipna=False)
+            table["ess_tail"], table["ess_tail_min"] = tail, _worst(tail, constant).min(skipna=False)
     if "diverging" in sample_stats:
-        found["divergences"] = sample_stats["diverging"].sum("draw")
+        table["divergences"] = sample_stats["diverging"].sum("draw")
     for name in ("acceptance_rate", "step_size"):
         if name in sample_stats:
-            found[name] = sample_stats[name].mean("draw")
+            table[name] = sample_stats[name].mean("draw")
     if "energy" in sample_stats and sample_stats.sizes["draw"] > 1:
         with np.errstate(all="ignore"):
-            found["bfmi"] = ("chain", np.atleast_1d(az.bfmi(sample_stats["energy"].values)))
+            table["bfmi"] = ("chain", np.atleast_1d(az.bfmi(sample_stats["energy"].values)))
     if "accepted" in sample_stats:
         # The first draw may repeat the warmup's last, but not another draw of its chain.
-        found["distinct_draws"] = 1 + sample_stats["accepted"].isel(draw=slice(1, None)).sum("draw")
-    return found
+        table["distinct_draws"] = 1 + sample_stats["accepted"].isel(draw=slice(1, None)).sum("draw")
+    return table
 
 
 def _convergence(values: xr.DataArray, constant: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Rank-normalised split R-hat, bulk and tail effective sample sizes, over every dim but chain and draw."""
+    """Return rank-normalised split R-hat, bulk and tail effective sample sizes, over every dim but chain and draw."""
     import arviz as az
 
     undefined = xr.full_like(constant, np.nan, dtype=np.float64)
     if values.sizes["draw"] < 4:
         return undefined, undefined, undefined
-    # Chains that never moved divide by zero: that is NaN. ArviZ calls constant draws all effective; but nothing is known
-    # of how they would have moved.
+    # Chains that never moved divide by zero, which gives NaN. ArviZ counts constant draws as all effective, although
+    # nothing is known about how they would have moved; here they are NaN.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         rhat = az.rhat(values).where(~constant) if values.sizes["chain"] > 1 else undefined
@@ -96,6 +97,6 @@ def _convergence(values: xr.DataArray, constant: xr.DataArray) -> tuple[xr.DataA
 
 
 def _worst(values: xr.DataArray, constant: xr.DataArray) -> xr.DataArray:
-    """Values that must be defined: all but those of constants, or NaN if everything is constant."""
-    kept = values.values[~constant.values]
-    return xr.DataArray(kept if kept.size else np.array([np.nan]))
+    """Return the values of the quantities that are not constant, or NaN if all are."""
+    varying = values.values[~constant.values]
+    return xr.DataArray(varying if varying.size else np.array([np.nan]))

@@ -1,4 +1,4 @@
-"""What the first order says of bias and variance at perturbed inputs (seed paper 000, theorems 2 to 4)."""
+"""Bias and variance at perturbed inputs to first order (Aboutalebi et al. 2020, theorems 2 to 4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesrob.analysis.model_axis import Loss, check_targets, labelled, log_probabilities
+from bayesrob.analysis.model_axis import Loss, check_given_once, check_targets, labelled, log_probabilities
 from bayesrob.errors import InputError, check_name
 
 __all__ = ["perturbation_terms"]
@@ -24,22 +24,25 @@ def perturbation_terms(
     log_predictions: Any = None,
     axis: str = "model",
 ) -> xr.Dataset:
-    """Bias and variance at x + eps * beta as theorems 2 and 3 predict them from values and slopes at x.
+    """Predict bias and variance at x + eps * beta by theorems 2 and 3, from predictions and their slopes at x.
 
     Squared error (theorem 2): with c = grad f_bar . beta, bias(eps) = (f - f_bar - eps c)^2, and with
-    c'_t = 2 (f_t - f_bar)(grad f_t - grad f_bar) . beta, variance(eps) = variance + eps mean_t c'_t. The true f is taken to
-    stay where it is. Cross-entropy (theorem 3): bias(eps) = bias + eps c with c = -grad log pi_star_y . beta, and
-    variance(eps) = variance + eps mean_t c'_t, c'_t = -sum_c grad(pi_star_c log(pi_t,c / pi_star_c)) . beta; each model's
-    loss changes by `loss_slope` = -grad log pi_t,y . beta (theorem 4). What is left out is of the order of eps^2: compare
-    with `bias_variance` of the predictions at x + eps * beta.
+    c'_t = 2 (f_t - f_bar)(grad f_t - grad f_bar) . beta, variance(eps) = variance + eps mean_t c'_t. The true f is assumed
+    not to change. Cross-entropy (theorem 3): bias(eps) = bias + eps c with c = -grad log pi_star_y . beta, and
+    variance(eps) = variance + eps mean_t c'_t with c'_t = -sum_c grad(pi_star_c log(pi_t,c / pi_star_c)) . beta. The loss
+    of each model changes by `loss_slope` = -grad log pi_t,y . beta (theorem 4). The error is of order eps^2; it can be
+    measured by `bias_variance` of the predictions at x + eps * beta.
 
     Args:
-        predictions: at x, `[model, point, class]`, or `[model, point]` or `[model, point, output]`, as `bias_variance`
-            takes them, without further dims. targets: likewise.
-        slopes: of the same shape, derivatives along beta: grad f_t . beta of squared error, grad log pi_t,c . beta of
-            cross-entropy (`evaluation.slopes` gives both).
-        loss: "mse" or "cross_entropy". eps: multiples of beta. log_predictions: log probabilities instead.
-        axis: what the models are.
+        predictions: predictions at x, `[model, point, class]`, or `[model, point]` or `[model, point, output]`, as for
+            `bias_variance`, without further dims. Give these or `log_predictions`.
+        targets: classes or real targets, as for `bias_variance`.
+        slopes: derivatives along beta, of the same shape as the predictions: grad f_t . beta for squared error,
+            grad log pi_t,c . beta for cross-entropy. `evaluation.slopes` returns both.
+        loss: "mse" or "cross_entropy".
+        eps: multiples of beta at which bias and variance are predicted.
+        log_predictions: log probabilities instead of probabilities.
+        axis: name of the dim of models.
 
     Returns:
         Dataset: `c` `[point]` (squared error with several outputs: `[point, output]`), `c_prime` `[model, point]`,
@@ -47,37 +50,47 @@ def perturbation_terms(
         `mean_variance` `[eps]`.
 
     Raises:
-        InputError: as `bias_variance`; slopes of another shape or not finite; probabilities that are exactly 0.
+        InputError: as for `bias_variance`; slopes of another shape or not finite; probabilities that are exactly 0.
+
+    Example:
+        >>> import numpy as np
+        >>> values, slopes = np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]])
+        >>> terms = br.analysis.perturbation_terms(values, np.array([0.0]), slopes, "mse", eps=[0.0, 1.0])
+        >>> terms["mean_bias"].values.tolist(), terms["mean_variance"].values.tolist()
+        ([1.0, 4.0], [1.0, 1.0])
     """
     check_name("loss", loss, ["mse", "cross_entropy"])
-    if (predictions is None) == (log_predictions is None):
-        raise InputError("Predictions are needed once.", "They say the same.", "Give predictions= or log_predictions=.")
+    check_given_once(predictions, log_predictions)
     last = "class" if loss == "cross_entropy" else "output"
     array = labelled(predictions if log_predictions is None else log_predictions, axis, last)
     dims = (axis, "point", *([last] if last in array.dims else []))
     if set(array.dims) != set(dims):
-        raise InputError(f"Predictions have the dims {array.dims}.", "Terms are of one set of models.", f"Give {dims}.")
+        raise InputError(f"Predictions have the dims {array.dims}.", "Only one set of models is possible.", f"Give {dims}.")
     y = np.asarray(targets)
     check_targets(array, y, loss, axis, last)
     along = slopes.transpose(*dims).values if isinstance(slopes, xr.DataArray) else np.asarray(slopes)
     if along.shape != array.transpose(*dims).shape or not np.isfinite(along).all():
         raise InputError(
-            f"Slopes of shape {along.shape}.", f"They must be finite, {dims} as the predictions.", "See evaluation.slopes."
+            f"The slopes have shape {along.shape}.",
+            f"They must be finite and of the shape {dims} of the predictions.",
+            "Use evaluation.slopes.",
         )
     values, along = array.transpose(*dims).values.astype(np.float64), along.astype(np.float64)
     scales = np.asarray(eps, dtype=np.float64).reshape(-1)
     if loss == "mse":
-        found = _squared_error(values, y, along, scales, axis)
+        terms = _squared_error(values, y, along, scales, axis)
     else:
         logs = log_probabilities(values, log_predictions is not None)
         if not np.isfinite(logs).all():
             raise InputError(
-                "Some probabilities are exactly 0.", "Their logs have no slope.", "Give log_predictions= of more precision."
+                "Some probabilities are exactly 0.",
+                "Their logarithms have no slope.",
+                "Give log_predictions= in a higher precision.",
             )
-        found = _cross_entropy(logs, y, along, scales, axis)
+        terms = _cross_entropy(logs, y, along, scales, axis)
     for name in ("bias", "variance"):
-        found[f"mean_{name}"] = found[name].mean("point")
-    return found.assign_coords(eps=scales).assign_attrs(axis=axis, num_models=array.sizes[axis], loss=loss)
+        terms[f"mean_{name}"] = terms[name].mean("point")
+    return terms.assign_coords(eps=scales).assign_attrs(axis=axis, num_models=array.sizes[axis], loss=loss)
 
 
 def _squared_error(f: np.ndarray, y: np.ndarray, slope: np.ndarray, scales: np.ndarray, axis: str) -> xr.Dataset:
@@ -97,7 +110,7 @@ def _squared_error(f: np.ndarray, y: np.ndarray, slope: np.ndarray, scales: np.n
 
 
 def _over_outputs(values: np.ndarray) -> np.ndarray:
-    """Mean over the outputs, if there are any: `[row, point]`."""
+    """Return the mean over the outputs, if there are any: `[row, point]`."""
     return values.reshape(*values.shape[:2], -1).mean(-1)
 
 
@@ -108,7 +121,7 @@ def _cross_entropy(log_p: np.ndarray, y: np.ndarray, slope: np.ndarray, scales: 
     log_star = mean - log_norm
     star = np.exp(log_star)
     star_slope = slope.mean(0)
-    star_slope = star_slope - (star * star_slope).sum(-1, keepdims=True)  # of log pi_star: the norm moves too
+    star_slope = star_slope - (star * star_slope).sum(-1, keepdims=True)  # the normalisation of pi_star changes too
 
     def at(values: np.ndarray) -> np.ndarray:
         return np.take_along_axis(values, np.broadcast_to(y[:, None], (*values.shape[:-1], 1)), -1)[..., 0]

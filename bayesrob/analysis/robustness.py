@@ -13,26 +13,34 @@ from bayesrob.errors import InputError
 __all__ = ["robust_points", "robustness", "worst_case"]
 
 TOLERANCE = 1e-6
-"""By how much a perturbation may exceed a radius: rounding, for inputs of the order of one."""
+"""How far a perturbation may exceed a radius by rounding, for inputs of the order of one."""
 
 
 def robustness(clean: xr.DataArray, adversarial: xr.DataArray, labels: xr.DataArray, level: float = LEVEL) -> xr.Dataset:
-    """Accuracy, adversarial accuracy and softmax robustness, each with an interval.
+    """Return accuracy, adversarial accuracy and softmax robustness, each with an interval.
 
     Args:
-        clean: log posterior predictive probabilities `[point, class]` (softmax applied once).
-        adversarial: the same at the attacked points, `[attack, point, class]`.
-        labels: true classes `[point]`.
+        clean: log posterior predictive probabilities, `[point, class]` (softmax applied once).
+        adversarial: log posterior predictive probabilities at the attacked points, `[attack, point, class]`.
+        labels: true classes, `[point]`.
         level: coverage of the intervals.
 
     Returns:
-        Dataset over `attack` (and `bound`, lower and upper): `accuracy`; `adversarial_accuracy`, the fraction of *all*
-        points whose attacked prediction is the true label, also of those wrong to begin with; both with Wilson
-        intervals; `softmax_robustness` = 1 - mean over points of max over classes abs(p - p_adversarial) (Carbone et al.
-        2020, section 5.3), in [0, 1], with a t interval.
+        Dataset over `attack` (and `bound`, lower and upper): `accuracy`; `adversarial_accuracy`, the share of *all* points
+        whose attacked prediction is the true label, including points that are wrong before the attack; both with Wilson
+        intervals; and `softmax_robustness` = 1 - mean over points of max over classes abs(p - p_adversarial) (Carbone et
+        al. 2020, section 5.3), in [0, 1], with a t interval.
 
     Raises:
-        InputError: probabilities that are NaN: a score of them would hide that the model failed.
+        InputError: probabilities that are NaN, since a score of them would hide that the model failed.
+
+    Example:
+        >>> import numpy as np, xarray as xr
+        >>> clean = xr.DataArray(np.log([[0.9, 0.1], [0.4, 0.6]]), dims=("point", "class"))
+        >>> attacked = clean[:, ::-1].expand_dims(attack=["swap"])
+        >>> scores = br.analysis.robustness(clean, attacked, xr.DataArray([0, 1], dims="point"))
+        >>> float(scores["accuracy"]), float(scores["adversarial_accuracy"])
+        (1.0, 0.0)
     """
     for name, values in (("clean", clean), ("adversarial", adversarial)):
         bad = int(np.isnan(values.values).any(axis=-1).sum())
@@ -45,7 +53,7 @@ def robustness(clean: xr.DataArray, adversarial: xr.DataArray, labels: xr.DataAr
     truth = labels.values
     correct = clean.values.argmax(-1) == truth
     survived = adversarial.values.argmax(-1) == truth
-    kept = 1 - np.abs(np.exp(clean.values.astype(np.float64)) - np.exp(adversarial.values.astype(np.float64))).max(-1)
+    unchanged = 1 - np.abs(np.exp(clean.values.astype(np.float64)) - np.exp(adversarial.values.astype(np.float64))).max(-1)
     attack = adversarial["attack"].values
     interval = ("attack", "bound")
     count = len(truth)
@@ -57,9 +65,9 @@ def robustness(clean: xr.DataArray, adversarial: xr.DataArray, labels: xr.DataAr
             "adversarial_accuracy_interval": (
                 interval, np.array([binomial_interval(row.sum(), count, level) for row in survived]).reshape(-1, 2),
             ),
-            "softmax_robustness": ("attack", kept.mean(-1)),
+            "softmax_robustness": ("attack", unchanged.mean(-1)),
             "softmax_robustness_interval": (
-                interval, np.array([mean_interval(row, level) for row in kept]).reshape(-1, 2).clip(0, 1),
+                interval, np.array([mean_interval(row, level) for row in unchanged]).reshape(-1, 2).clip(0, 1),
             ),
         },
         coords={"attack": attack, "bound": ["lower", "upper"]},
@@ -68,11 +76,12 @@ def robustness(clean: xr.DataArray, adversarial: xr.DataArray, labels: xr.DataAr
 
 
 def robust_points(points: xr.Dataset, balls: Mapping[str, tuple[str, float]]) -> xr.DataArray:
-    """Which points no attack of a run broke, `[threat, point]`, for each threat model that the run has.
+    """Return which points no attack of an evaluation broke, for each threat model.
 
-    A threat model is a ball: all attacks with one norm and radius, named e.g. "l_inf <= 0.1". A point is robust there if it
-    is right before any attack, after each of these, and wherever another attack of the run (one that looks for the smallest
-    perturbation, one of a smaller ball) happened to end inside this ball and the bounds.
+    A threat model is a ball, named e.g. "l_inf <= 0.1", and has all attacks with its norm and radius. A point is robust in
+    it if the prediction is right before any attack, after each of these attacks, and at the end point of every other attack
+    of the evaluation (such as one that minimises the perturbation, or one in a smaller ball) that lies inside this ball and
+    the bounds.
 
     Args:
         points: the group `points` of an evaluation: `label` `[point]`, `log_probability` `[point, class]`,
@@ -81,7 +90,7 @@ def robust_points(points: xr.Dataset, balls: Mapping[str, tuple[str, float]]) ->
         balls: norm and radius by the name of each attack that stays in a ball.
 
     Returns:
-        Also coordinates `norm` and `eps` `[threat]`.
+        Booleans `[threat, point]`, with coordinates `norm` and `eps` `[threat]`.
     """
     label = points["label"]
     right = (points["log_probability"].argmax("class") == label).values
@@ -100,15 +109,18 @@ def robust_points(points: xr.Dataset, balls: Mapping[str, tuple[str, float]]) ->
         "eps": ("threat", np.array([eps for _, eps in threats], dtype=np.float64)),
         "point": points["point"],
     }
-    found = np.array(rows, dtype=bool).reshape(len(threats), len(right))
-    return xr.DataArray(found, dims=("threat", "point"), coords=coords)
+    robust = np.array(rows, dtype=bool).reshape(len(threats), len(right))
+    return xr.DataArray(robust, dims=("threat", "point"), coords=coords)
 
 
 def worst_case(robust: xr.DataArray, level: float = LEVEL) -> xr.Dataset:
-    """The share of points that are robust to all attacks together, with Wilson intervals; at most every single attack's.
+    """Return the share of points that are robust to every attack of a threat model, with Wilson intervals.
+
+    It is at most the adversarial accuracy of each single attack.
 
     Args:
-        robust: as `robust_points` gives it, `[threat, point]`. level: coverage of the intervals.
+        robust: the result of `robust_points`, `[threat, point]`.
+        level: coverage of the intervals.
 
     Returns:
         Dataset over `threat`: `worst_case_accuracy` and `worst_case_accuracy_interval` (also `bound`).

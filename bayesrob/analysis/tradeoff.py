@@ -1,9 +1,8 @@
-"""Standard against robust accuracy where both are known: the world of Tsipras et al. 2019 (`data.robust_features`)."""
+"""Standard and robust accuracy on the distribution of Tsipras et al. 2019 (`data.robust_features`), where both are known."""
 
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,30 +11,42 @@ import xarray as xr
 from scipy import special
 
 from bayesrob.analysis.intervals import binomial_interval
+from bayesrob.arguments import number
 from bayesrob.errors import InputError
 
 __all__ = ["check_radius", "check_world", "expected_excess", "hinge_loss", "linear_accuracy", "tradeoff"]
 
 
-def tradeoff(correct: Any, survived: Any, eta: float, p: float, eps: float, level: float = 0.99) -> xr.Dataset:
-    """Measured standard and robust accuracy beside the trade-off theorem's bound, and whether they break it.
+def tradeoff(correct: Any, survived: Any, eta: float, p: float, eps: float, *, level: float = 0.99) -> xr.Dataset:
+    """Compare measured standard and robust accuracy with the bound of the trade-off theorem (Tsipras et al. 2019).
 
-    Standard accuracy of at least 1 - delta leaves robust accuracy of at most delta p / (1 - p) at eps >= 2 eta in l_inf.
-    An equal statement: among the points that are either robust or wrong, at most p are robust. That is one proportion, so
-    its interval, which knows that both accuracies are of the same points, says whether a sample contradicts the theorem.
+    By the theorem a standard accuracy of at least 1 - delta implies a robust accuracy of at most delta p / (1 - p) at
+    eps >= 2 eta in l_inf. An equivalent statement is that at most a share p of the points that are either robust or wrong
+    are robust. This is a single proportion, so that its interval says whether a sample contradicts the theorem.
 
     Args:
-        correct: whether each point is classified rightly, `[point]`. survived: whether it still is under attack.
-        eta, p: of the data. eps: radius of the attack in l_inf. level: coverage of the intervals.
+        correct: whether each point is classified correctly, bool `[point]`.
+        survived: whether each point is classified correctly under attack, bool `[point]`.
+        eta: mean of the weak features of the data.
+        p: probability that the first feature of the data has the label's sign.
+        eps: radius of the attack in l_inf.
+        level: coverage of the intervals (99%, since a violation of a theorem needs strong evidence).
 
     Returns:
-        Dataset: `accuracy` and `robust_accuracy` (right before *and* under attack: the ball holds the point itself), with
-        Wilson intervals over `bound` (lower, upper); `theorem` = min(1, delta p / (1 - p)) of the measured delta, NaN below
-        eps = 2 eta, where the theorem says nothing; `robust_share` of the points that are robust or wrong, with its interval
-        (NaN where there are none); `violated`: that interval lies above p although eps >= 2 eta.
+        Dataset: `accuracy` and `robust_accuracy` (correct before *and* under attack, since the ball contains the point
+        itself), with Wilson intervals over `bound` (lower, upper); `theorem` = min(1, delta p / (1 - p)) for the measured
+        delta, NaN below eps = 2 eta, where the theorem does not hold; `robust_share` of the points that are robust or
+        wrong, with its interval (NaN where there are no such points); and `violated`, which is true if that interval lies
+        above p although eps >= 2 eta.
 
     Raises:
-        InputError: arrays that are not boolean `[point]` of one length, eta, p, eps or level out of range.
+        InputError: arrays that are not boolean `[point]` of one length, or eta, p, eps or level out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> right, stays = np.arange(20) < 18, np.arange(20) < 5
+        >>> bool(br.analysis.tradeoff(right, stays, eta=0.4, p=0.9, eps=0.8)["violated"])
+        False
     """
     (eta, p), eps = check_world(eta, p), check_radius(eps)
     right, stays = (
@@ -44,8 +55,8 @@ def tradeoff(correct: Any, survived: Any, eta: float, p: float, eps: float, leve
     if right.dtype != bool or stays.dtype != bool or right.ndim != 1 or right.shape != stays.shape or right.size == 0:
         raise InputError(
             f"correct is {right.dtype} {right.shape}, survived {stays.dtype} {stays.shape}.",
-            "Both say yes or no of the same points.",
-            "Give boolean [point] twice.",
+            "Both are of the same points.",
+            "Give boolean arrays [point].",
         )
     robust = right & stays
     count, hits, robust_hits = right.size, int(right.sum()), int(robust.sum())
@@ -72,63 +83,78 @@ def tradeoff(correct: Any, survived: Any, eta: float, p: float, eps: float, leve
 
 
 def linear_accuracy(weights: Any, eta: float, p: float, eps: float | Sequence[float] = 0.0, bias: Any = 0.0) -> xr.DataArray:
-    """The exact accuracy of sign(w . x + b) under the worst perturbation of radius eps in l_inf.
+    """Return the exact accuracy of sign(w . x + b) under the worst perturbation of radius eps in l_inf.
 
-    That is x - eps y sign(w), which leaves y (w . x + b) - eps |w|_1, normal given y and x_1. Of w = (0, 1/d, ..., 1/d),
-    the averaging classifier: Phi((eta - eps) sqrt(d)), so Phi(eta sqrt(d)) and, at 2 eta, 1 - Phi(eta sqrt(d)); of
-    (1, 0, ...): p at any eps < 1. A network with linear logits of classes 0 and 1 has w = w_1 - w_0.
+    The worst perturbation is -eps y sign(w). The margin is then y (w . x + b) - eps |w|_1, which is normal given y and x_1.
+    The averaging classifier w = (0, 1/d, ..., 1/d) has accuracy Phi((eta - eps) sqrt(d)), and w = (1, 0, ...) has accuracy
+    p at any eps < 1. A network with linear logits of classes 0 and 1 has w = w_1 - w_0.
 
     Args:
-        weights: `[component]`, x_1's first, or `[draw, component]`. eta, p: of the data. eps: one radius or several.
-        bias: a number, or `[draw]`.
+        weights: weights of the classifier, `[component]` with that of x_1 first, or `[draw, component]`.
+        eta: mean of the weak features of the data.
+        p: probability that the first feature of the data has the label's sign.
+        eps: one radius or several; 0 gives the standard accuracy.
+        bias: bias of the classifier, a number or `[draw]`.
 
     Returns:
-        `[eps]`, or `[draw, eps]`. A tie counts as wrong.
+        Accuracies `[eps]`, or `[draw, eps]`. A margin of exactly 0 counts as wrong.
 
     Raises:
-        InputError: weights of another shape or not finite, eta, p or eps out of range.
+        InputError: weights of another shape or not finite, or eta, p or eps out of range.
+
+    Example:
+        >>> br.analysis.linear_accuracy([1.0, 0.0, 0.0], eta=0.4, p=0.9, eps=0.5).values.round(3).tolist()
+        [0.9]
     """
     w, b = _weights(weights, bias)
     (eta, p), radii = check_world(eta, p), check_radii(eps)
     mean = w[..., 1:].sum(-1) * eta
     spread = np.linalg.norm(w[..., 1:], axis=-1)
-    found = np.zeros((*w.shape[:-1], len(radii)))
+    accuracy = np.zeros((*w.shape[:-1], len(radii)))
     for y in (-1, 1):
         for x_1, probability in ((1, p), (-1, 1 - p)):
             margin = (x_1 * w[..., 0] + mean + y * b)[..., None] - np.multiply.outer(np.abs(w).sum(-1), radii)
             z = np.divide(margin, spread[..., None], out=np.zeros_like(margin), where=spread[..., None] > 0)
-            found += probability / 2 * np.where(spread[..., None] > 0, special.ndtr(z), margin > 0)
-    return xr.DataArray(found, dims=(*("draw",) * (w.ndim - 1), "eps"), coords={"eps": radii})
+            accuracy += probability / 2 * np.where(spread[..., None] > 0, special.ndtr(z), margin > 0)
+    return xr.DataArray(accuracy, dims=(*("draw",) * (w.ndim - 1), "eps"), coords={"eps": radii})
 
 
 def hinge_loss(weights: Any, eta: float, p: float, eps: float | Sequence[float] = 0.0) -> xr.DataArray:
-    """The exact population loss E max(0, 1 - y w . x + eps |w|_1): hinge, under the worst perturbation in l_inf.
+    """Return the exact expected hinge loss E max(0, 1 - y w . x + eps |w|_1) under the worst perturbation in l_inf.
 
-    With m and s the mean and standard deviation of y w . x given x_1, and a = 1 + eps |w|_1 - m, it averages
-    a Phi(a / s) + s phi(a / s) over x_1.
+    Let m and s be the mean and standard deviation of y w . x given x_1, and a = 1 + eps |w|_1 - m. The loss is the average
+    of a Phi(a / s) + s phi(a / s) over x_1. There is no bias, as in the paper.
 
     Args:
-        weights, eta, p, eps: as for `linear_accuracy`, without a bias, as in the paper.
+        weights: weights of the classifier, `[component]` with that of x_1 first, or `[draw, component]`.
+        eta: mean of the weak features of the data.
+        p: probability that the first feature of the data has the label's sign.
+        eps: one radius or several; 0 gives the standard loss.
 
     Returns:
-        `[eps]`, or `[draw, eps]`.
+        Losses `[eps]`, or `[draw, eps]`.
 
     Raises:
-        InputError: as `linear_accuracy`.
+        InputError: as for `linear_accuracy`.
+
+    Example:
+        >>> standard, robust = br.analysis.hinge_loss([0.5, 0.1, 0.1], eta=0.4, p=0.9, eps=[0.0, 0.1]).values
+        >>> bool(standard < robust)
+        True
     """
     w, _ = _weights(weights, 0.0)
     (eta, p), radii = check_world(eta, p), check_radii(eps)
     mean = w[..., 1:].sum(-1) * eta
     spread = np.linalg.norm(w[..., 1:], axis=-1)[..., None]
     penalty = np.multiply.outer(np.abs(w).sum(-1), radii)
-    found = np.zeros_like(penalty)
+    loss = np.zeros_like(penalty)
     for x_1, probability in ((1, p), (-1, 1 - p)):
-        found += probability * expected_excess(1 + penalty - (x_1 * w[..., 0] + mean)[..., None], spread)
-    return xr.DataArray(found, dims=(*("draw",) * (w.ndim - 1), "eps"), coords={"eps": radii})
+        loss += probability * expected_excess(1 + penalty - (x_1 * w[..., 0] + mean)[..., None], spread)
+    return xr.DataArray(loss, dims=(*("draw",) * (w.ndim - 1), "eps"), coords={"eps": radii})
 
 
 def expected_excess(mean: Any, spread: Any) -> np.ndarray:
-    """E max(0, N(mean, spread^2)), elementwise; `spread` may be 0."""
+    """Return E max(0, N(mean, spread^2)) of every element; `spread` may be 0."""
     mean, spread = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(spread, dtype=np.float64))
     z = np.divide(mean, spread, out=np.zeros(mean.shape), where=spread > 0)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
@@ -136,30 +162,24 @@ def expected_excess(mean: Any, spread: Any) -> np.ndarray:
 
 
 def check_world(eta: Any, p: Any) -> tuple[float, float]:
-    """eta and p of `data.robust_features` as floats, or `InputError`."""
-    for name, value, good, do in (
-        ("eta", eta, lambda v: 0 < v < math.inf, "a finite number above 0"),
-        ("p", p, lambda v: 0.5 < v < 1, "a number above 0.5 and below 1"),
-    ):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not good(value):
-            raise InputError(f"{name} is {value!r}.", "It is that of data.robust_features.", f"Give {do}.")
-    return float(eta), float(p)
+    """Return eta and p of `data.robust_features` as floats, or raise `InputError`."""
+    return (
+        number("eta", eta, "It is the mean of the weak features of data.robust_features.", above=0),
+        number("p", p, "It is how often the first feature of data.robust_features is right.", above=0.5, below=1),
+    )
 
 
 def check_radii(eps: Any) -> np.ndarray:
-    """One radius or several as floats `[eps]`, or `InputError`."""
+    """Return one radius or several as floats `[eps]`, or raise `InputError`."""
     values = eps if isinstance(eps, Sequence | np.ndarray) and not isinstance(eps, str) else [eps]
-    if len(values) and all(isinstance(v, numbers.Real) and not isinstance(v, bool) and 0 <= v < math.inf for v in values):  # pyright: ignore
-        return np.array(values, dtype=np.float64)
-    raise InputError(f"eps is {eps!r}.", "It holds radii of balls.", "Give finite numbers of at least 0.")
+    if not len(values):
+        raise InputError(f"eps is {eps!r}.", "At least one radius is needed.", "Give finite numbers >= 0.")
+    return np.array([check_radius(value) for value in values])
 
 
 def check_radius(eps: Any) -> float:
-    """One radius as a float, or `InputError`."""
-    radii = check_radii(eps)
-    if len(radii) > 1:
-        raise InputError(f"eps is {eps!r}.", "One ball is asked about.", "Give one number.")
-    return float(radii[0])
+    """Return one radius as a float, or raise `InputError`."""
+    return number("eps", eps, "It is the radius of a ball.", least=0)
 
 
 def _weights(weights: Any, bias: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -167,10 +187,10 @@ def _weights(weights: Any, bias: Any) -> tuple[np.ndarray, np.ndarray]:
     b = np.asarray(bias, dtype=np.float64)
     if w.ndim not in (1, 2) or w.shape[-1] < 2 or b.shape not in ((), w.shape[:-1]) or not np.isfinite(w).all():
         raise InputError(
-            f"Weights of shape {w.shape}, a bias of shape {b.shape}.",
-            "There is a finite weight for x_1, one for each weak feature, and one bias.",
+            f"The weights have shape {w.shape}, the bias {b.shape}.",
+            "A classifier has a finite weight for x_1, one for each weak feature, and one bias.",
             "Give [component] or [draw, component], x_1 first.",
         )
     if not np.isfinite(b).all():
-        raise InputError("The bias is not finite.", "No side of it is known.", "Look for overflow.")
+        raise InputError("The bias is not finite.", "It predicts nothing.", "Check the weights for overflow.")
     return w, b

@@ -1,7 +1,7 @@
-"""Thousands of settings: a grid, a plan that trains nothing twice, runs that finish, resume and scale out.
+"""Sweeps over thousands of settings: a grid, a plan that trains nothing twice, and runs that resume and scale out.
 
-`Grid` makes `Cell`s; `plan` groups those that are beginnings of one run; `run` does what is missing; `status` and `collect`
-read the folder.
+A `Grid` makes `Cell`s, one for each setting. `plan` groups the cells that can be scored in the course of one training run.
+`run` trains and scores the cells whose results are missing. `status` and `collect` read the folder of results.
 """
 
 from bayesrob.sweeps.cell import Cell

@@ -1,4 +1,4 @@
-"""One setting of a sweep: data, network, inference and evaluation, as plain values that a file can hold."""
+"""One setting of a sweep: data, network, inference and evaluation, as plain values that a JSON file can hold."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import hashlib
 import inspect
 import json
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from bayesrob import nets
+from bayesrob.arguments import plain, whole
 from bayesrob.attacks import ATTACKS, Attack
 from bayesrob.data import Dataset, load
 from bayesrob.errors import InputError, check_name
@@ -25,37 +27,54 @@ __all__ = ["PARTS", "Cell", "canonical"]
 PARTS = ("data", "net", "inference", "evaluation")
 
 BAYESIAN = ("HMC", "NUTS", "SVI", "AdvBNN")
-"""Methods without which a prior is needed: N(0, 1) where a cell names none."""
+"""Methods that need a prior: it is N(0, 1) where a cell gives none."""
 
 INPUTS = {"mlp": "features", "cnn": "shape", "lstm": "shape"}
-"""What an architecture is told of the inputs; the others are told the channels."""
+"""Which size of the inputs an architecture takes as its argument; the others take the number of channels."""
 
 
 def canonical(value: Any) -> str:
-    """JSON in one spelling: equal settings have equal text.
+    """Return settings as JSON in which equal settings have equal text.
+
+    Args:
+        value: dictionaries, lists, strings, booleans, None, and numbers of Python or numpy.
 
     Raises:
-        InputError: what JSON cannot hold: settings are kept in files, and sent to other machines.
+        InputError: a value that JSON cannot hold; settings are stored in files and sent to other machines.
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_python_number)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{value!r} is no setting: {error}.", "Settings are kept in files.", "Use plain values.") from error
+        raise InputError(
+            f"{value!r} is no setting: {error}.", "Settings are stored in files.", "Use plain values."
+        ) from error
+
+
+def _python_number(value: Any) -> Any:
+    if isinstance(value, numbers.Number):
+        return plain(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A setting of a sweep; `Grid` makes many.
+    """One setting of a sweep; a `Grid` makes many.
 
     Args:
-        data: `name`, and what else `data.load` takes; `seed` is the cell's unless it is given.
-        net: `architecture` and its sizes without inputs and outputs, which are the data's. Of an mlp `hidden`, or `width`
-            and `depth` (that many layers of that width). `prior_scale`: of a Bayesian network; of HMC, NUTS and SVI it is 1
-            where it is not given.
-        inference: `method` and its settings.
-        evaluation: `attacks`, each by a name its settings (`attack` where the name is none of an attack); `num_points`, 500;
-            `num_draws`, of the posterior, None for its own number.
-        seed: of everything random.
+        data: the `name` of the data set and further arguments of `data.load`. `seed` is the cell's unless it is given here.
+        net: the `architecture` (an mlp where it is not given) and its arguments, without the sizes of inputs and outputs,
+            which the data determine. The layers of an mlp are `hidden`, or `width` and `depth` (`depth` layers of that
+            width). `prior_scale` makes the network Bayesian; for HMC, NUTS, SVI and AdvBNN it is 1 where it is not given.
+        inference: the `method` and its settings.
+        evaluation: `attacks`, the settings of each attack by a name of its own (`attack` in the settings says which attack,
+            unless the name does); `num_points`, how many test points are attacked (500); `num_draws`, how many draws of the
+            posterior are used (None for as many as it has). By default one FGSM.
+        seed: seed of everything that is random.
+
+    Example:
+        >>> cell = br.sweeps.Cell({"name": "digits"}, {"width": 8}, {"method": "SGD", "epochs": 3})
+        >>> len(cell.key), cell.method().epochs
+        (16, 3)
     """
 
     data: Mapping[str, Any]
@@ -66,22 +85,24 @@ class Cell:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The setting as plain values."""
+        """The setting as values that JSON gives back unchanged."""
         return json.loads(canonical(dataclasses.asdict(self)))
 
     @functools.cached_property
     def key(self) -> str:
-        """Of the setting, 16 hexadecimal digits: the name of its result."""
+        """The first 16 hexadecimal digits of the setting's SHA-256, which name the file of its result."""
         return hashlib.sha256(canonical(self.config).encode()).hexdigest()[:16]
 
     def dataset(self) -> Dataset:
+        """Return the data set; the last eight that were loaded stay in memory."""
         return _loaded(canonical({"seed": self.seed, **self.data}))
 
     def network(self) -> nn.Module:
-        """The network, with a prior where the cell or its method has one.
+        """Return the network, with a prior if the cell gives one or its method needs one.
 
         Raises:
-            InputError: sizes that the architecture does not take. UnknownNameError: no such architecture.
+            InputError: arguments that the architecture does not take.
+            UnknownNameError: an architecture that does not exist.
         """
         arguments, dataset = dict(self.net), self.dataset()
         name = check_name("architecture", arguments.pop("architecture", "mlp"), nets.ARCHITECTURES)
@@ -96,20 +117,37 @@ class Cell:
         try:
             net = nets.ARCHITECTURES[name](*sizes, **arguments, seed=self.seed)
         except TypeError as error:
-            raise InputError(f"The network {dict(self.net)}: {error}.", f"{name} does not take these.", "") from error
+            raise InputError(
+                f"The network {dict(self.net)}: {error}.", f"{name} does not take these.", "Remove or rename them."
+            ) from error
         return net if prior is None else BayesianNetwork(net, prior_scale=prior)
 
     def method(self) -> Inference:
-        """Raises: InputError: settings that the method does not take. UnknownNameError: no such method."""
+        """Return the inference method.
+
+        Raises:
+            InputError: settings that the method does not take.
+            UnknownNameError: a method that does not exist.
+        """
         return _built("method", METHODS, self.inference)
 
     def attacks(self) -> dict[str, Attack]:
-        """Raises: InputError: settings that an attack does not take. UnknownNameError: no such attack."""
+        """Return the attacks by their names.
+
+        Raises:
+            InputError: settings that an attack does not take.
+            UnknownNameError: an attack that does not exist.
+        """
         given = self.evaluation.get("attacks", {})
         return {name: _built("attack", ATTACKS, {"attack": name, **settings}) for name, settings in given.items()}
 
     def check(self) -> None:
-        """Raise what is wrong with the setting, before any training."""
+        """Build everything but the posterior, so that a setting that cannot work raises its error before any training.
+
+        Raises:
+            InputError: a part that is no dictionary, a setting that does not exist, or a value that is refused.
+            UnknownNameError: a data set, architecture, method or attack that does not exist.
+        """
         for part in PARTS:
             if not isinstance(getattr(self, part), Mapping):
                 raise InputError(f"{part} is {getattr(self, part)!r}.", "It has several settings.", "Give a dictionary.")
@@ -118,11 +156,9 @@ class Cell:
             raise InputError(
                 f"evaluation has {', '.join(sorted(unknown))}.",
                 "It would have no effect.",
-                "attacks, num_points, num_draws.",
+                "Use attacks, num_points and num_draws only.",
             )
-        points = self.evaluation.get("num_points", 500)
-        if isinstance(points, bool) or not isinstance(points, int) or points < 1:
-            raise InputError(f"num_points is {points!r}.", "It counts test points.", "Give a whole number >= 1.")
+        whole("num_points", self.evaluation.get("num_points", 500), "It counts test points.")
         self.attacks()
         self.method()._check(self.network(), self.dataset())
 
@@ -131,12 +167,12 @@ class Cell:
 def _loaded(spec: str) -> Dataset:
     arguments = json.loads(spec)
     if "name" not in arguments:
-        raise InputError(f"data is {arguments}.", "No set is named.", 'Give data={"name": "mnist"}.')
+        raise InputError(f"data is {arguments}.", "It names no data set.", 'Give data={"name": "mnist"}.')
     return load(**arguments)
 
 
 def _built(kind: str, registry: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """The method or attack that `settings` name under `kind`; methods and attacks within it likewise."""
+    """Return the method or attack that `settings` name under `kind`, with the methods and attacks among its settings."""
     arguments = dict(settings)
     name = check_name(kind, arguments.pop(kind, None), registry)
     accepted = inspect.signature(registry[name]).parameters

@@ -1,4 +1,4 @@
-"""All results of a sweep in one tree."""
+"""Reading all results of a sweep into one tree."""
 
 from __future__ import annotations
 
@@ -10,59 +10,69 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesrob.arguments import is_number
 from bayesrob.errors import InputError
 from bayesrob.sweeps import files
-from bayesrob.sweeps.cell import canonical
-from bayesrob.sweeps.engine import cells_in
+from bayesrob.sweeps.cell import Cell, canonical
 
 __all__ = ["collect"]
 
 
 def collect(folder: str | os.PathLike[str]) -> xr.DataTree:
-    """What the cells of `folder` scored, as far as they are done.
+    """Return the scores of all cells of a sweep that are done.
+
+    A large sweep can be stored for reading in parts by `collect(folder).to_zarr(path)`, if zarr is installed.
+
+    Args:
+        folder: folder of the sweep's results.
 
     Returns:
-        DataTree with a group for each method, Datasets over `cell` (its key) and `attack`: the scores that
-        `sweeps.work.score` names, `training_seconds` (of a shared run: until the cell was reached), `notes`; as coordinates
-        the settings, by place: `net.width`, `inference.epochs`, ... Large ones: `collect(folder).to_zarr(path)`, with zarr.
+        DataTree with a group for each method, Datasets over `cell` (its key) and `attack`. The variables are the scores
+        that `sweeps.work.score` returns, `training_seconds` (for a shared run: until this cell was reached),
+        `scoring_seconds` and `notes`. The coordinates are the settings by their places: `net.width`, `inference.epochs`, ...
 
     Raises:
         InputError: no sweep in the folder, or none of its cells is done.
     """
     place, by_method = Path(folder), {}
-    for cell in cells_in(place):
-        scores = files.found(place, cell)
+    for cell in files.cells_in(place):
+        scores = files.read(place, cell)
         if scores is not None:
             by_method.setdefault(str(cell.inference.get("method")), []).append((cell, scores))
     if not by_method:
         raise InputError(f"{folder} has no results yet.", "None of its cells is done.", "Run the sweep, see sweeps.status.")
-    return xr.DataTree.from_dict({name: _together(found) for name, found in by_method.items()})
+    return xr.DataTree.from_dict({name: _concatenated(results) for name, results in by_method.items()})
 
 
-def _together(found: list[tuple[Any, xr.Dataset]]) -> xr.Dataset:
-    notes = [scores.attrs.get("notes", "[]") for _, scores in found]
-    whole = xr.concat(
-        [scores.drop_attrs() for _, scores in found], "cell", join="outer", coords="minimal", compat="override"
-    ).assign_coords(cell=[cell.key for cell, _ in found])
-    whole["notes"] = "cell", notes
-    settings = [flat(cell.config) for cell, _ in found]
+def _concatenated(results: list[tuple[Cell, xr.Dataset]]) -> xr.Dataset:
+    """Join the results of one method's cells over `cell`, with the settings as coordinates."""
+    notes = [scores.attrs.get("notes", "[]") for _, scores in results]
+    table = xr.concat(
+        [scores.drop_attrs() for _, scores in results], "cell", join="outer", coords="minimal", compat="override"
+    ).assign_coords(cell=[cell.key for cell, _ in results])
+    table["notes"] = "cell", notes
+    settings = [flat(cell.config) for cell, _ in results]
     for name in dict.fromkeys(name for one in settings for name in one):
         values = [one.get(name) for one in settings]
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        column = np.array(values) if numbers else np.array([_word(value) for value in values])
-        whole = whole.assign_coords({name: ("cell", column)})
-    return whole
+        column = np.array(values) if all(map(is_number, values)) else np.array([_text(value) for value in values])
+        table = table.assign_coords({name: ("cell", column)})
+    return table
 
 
 def flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested settings by place; those of attacks as one."""
-    found: dict[str, Any] = {}
+    """Return nested settings by their places, such as "net.width"; the settings of all attacks are one value.
+
+    Args:
+        config: a cell's settings, or one of its parts.
+        above: the place of that part, with a dot at its end.
+    """
+    settings: dict[str, Any] = {}
     for name, value in config.items():
         place = f"{above}{name}"
-        deeper = isinstance(value, Mapping) and place != "evaluation.attacks"
-        found |= flat(value, f"{place}.") if deeper else {place: value}
-    return found
+        nested = isinstance(value, Mapping) and place != "evaluation.attacks"
+        settings |= flat(value, f"{place}.") if nested else {place: value}
+    return settings
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else canonical(value)

@@ -1,4 +1,4 @@
-"""How long a plan will take, by a short run of each method."""
+"""An estimate of how long a plan will take, from a short run of each method."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ __all__ = ["estimate"]
 
 
 def estimate(plan: Plan, workers: int = 1) -> float:
-    """Seconds, roughly: of each method one pass of its median run is made, and the others are taken to be in proportion.
+    """Return roughly how many seconds a plan will take.
 
-    Small networks and scoring take longer than their products say, so this is right to a factor of two or three; a running
-    sweep's own bar knows better.
+    One pass of each method's median run is timed, and the other runs of the method are taken to cost in proportion to
+    their operations. Small networks and scoring take longer than their operations say, so that the estimate is right to a
+    factor of two or three. The progress bar of a running sweep is more exact.
+
+    Args:
+        plan: the plan of the sweep.
+        workers: number of processes that will do the runs side by side.
     """
     by_method: dict[str, list[Run]] = {}
     for run in plan.runs:
@@ -30,7 +35,7 @@ def estimate(plan: Plan, workers: int = 1) -> float:
             cell = _short(runs[len(runs) // 2].cells[-1])
             method, network, dataset = cell.method(), cell.network(), cell.dataset()
             seconds = 0.0
-            for _ in range(2):  # the first time something is always prepared
+            for _ in range(2):  # the first fit also prepares caches and kernels
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     start = time.perf_counter()
@@ -44,6 +49,7 @@ def estimate(plan: Plan, workers: int = 1) -> float:
 
 
 def _short(cell: Cell) -> Cell:
+    """Return the cell with one epoch, or two draws of one chain."""
     settings = dict(cell.inference)
     if "num_samples" in settings or cell.inference.get("method") in ("HMC", "NUTS"):
         settings |= {"num_samples": 2, "warmup": 2 if settings.get("warmup", 250) else 0, "num_chains": 1}

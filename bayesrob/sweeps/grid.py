@@ -1,4 +1,4 @@
-"""Grids of settings: every combination of a few axes, minus those that are filtered out."""
+"""Grids of settings: every combination of the values of several axes, without those that a filter leaves out."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ __all__ = ["Grid"]
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Cells: the cartesian product of `axes`, each value put into `fixed` at its place.
+    """The cartesian product of several axes: each combination of their values, put into `fixed`, is a `Cell`.
 
     Args:
-        fixed: what all cells share: `data`, `net`, `inference`, `evaluation`, `seed`, see `Cell`.
-        axes: by place (`"net.width"`, `"inference"` as a whole, `"seed"`) the values that it takes. The last varies fastest.
-        exclude: combinations that are left out: a cell is, if all places of one of these have the values it names.
-        where: keeps the cells of which it is true; from Python only.
+        fixed: the settings that all cells share: `data`, `net`, `inference`, `evaluation` and `seed`, see `Cell`.
+        axes: the values of each axis by its place in a cell: `"net.width"`, `"inference"` as a whole, `"seed"`. The last
+            axis varies fastest.
+        exclude: combinations that are left out. A cell is left out if every place of one combination has its value.
+        where: a function of a cell that returns whether it is part of the grid; None for all cells.
 
     Raises:
-        InputError: a place that no cell has, an axis without values, a cell twice, no cells.
+        InputError: a place that no cell has, or an axis without values.
+
+    Example:
+        >>> grid = br.sweeps.Grid({"data": {"name": "digits"}}, {"net.width": [8, 16], "seed": [0, 1, 2]})
+        >>> [(cell.net["width"], cell.seed) for cell in grid.cells()][:4]
+        [(8, 0), (8, 1), (8, 2), (16, 0)]
     """
 
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -39,12 +45,14 @@ class Grid:
         for place in [*self.fixed, *self.axes, *(place for one in self.exclude for place in one)]:
             if place.partition(".")[0] not in (*PARTS, "seed"):
                 raise InputError(
-                    f"There is no place {place!r}.", "A cell has others.", f"They begin with {', '.join(PARTS)}, seed."
+                    f"There is no place {place!r}.",
+                    "It would have no effect.",
+                    f"The places of a cell begin with {', '.join(PARTS)}, seed.",
                 )
         for place, values in self.axes.items():
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise InputError(
-                    f"The axis {place!r} is {values!r}.", "It is several values.", "Give a list of one or more."
+                    f"The axis {place!r} is {values!r}.", "It needs a sequence of values.", "Give a list of one or more."
                 )
 
     def __iter__(self) -> Iterator[Cell]:
@@ -62,19 +70,22 @@ class Grid:
                 yield cell
 
     def cells(self, *others: Grid) -> list[Cell]:
-        """Those of this grid, and of others after them, each once.
+        """Return the cells of this grid, and then of the others, each cell once.
+
+        Args:
+            *others: further grids.
 
         Raises:
-            InputError: none at all.
+            InputError: no grid has a cell.
         """
-        found = {cell.key: cell for grid in (self, *others) for cell in grid}
-        if not found:
+        unique = {cell.key: cell for grid in (self, *others) for cell in grid}
+        if not unique:
             raise InputError("The grid is empty.", "There is nothing to do.", "Widen the axes or the filter.")
-        return list(found.values())
+        return list(unique.values())
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> list[Grid]:
-        """The grids of a file: tables `[[grid]]`, each with `fixed`, `axes` and `exclude`.
+        """Read the grids of a TOML file: tables `[[grid]]`, each with `fixed`, `axes` and `exclude`.
 
         ```toml
         [[grid]]
@@ -86,8 +97,11 @@ class Grid:
         axes."inference.epochs" = [3, 5, 7]
         ```
 
+        Args:
+            path: path of the file.
+
         Raises:
-            InputError: no such file, no TOML, other tables.
+            InputError: a file that does not exist, is no TOML, or has other tables.
         """
         try:
             content = tomllib.loads(Path(path).read_text())
@@ -105,6 +119,7 @@ class Grid:
 
 
 def _put(config: dict[str, Any], place: str, value: Any) -> None:
+    """Set one place of nested settings; the dictionaries on the way are copied, since cells share them."""
     *above, last = place.split(".")
     into = config
     for name in above:
@@ -114,6 +129,7 @@ def _put(config: dict[str, Any], place: str, value: Any) -> None:
 
 
 def _at(config: Mapping[str, Any], place: str) -> Any:
+    """Return the value of one place of nested settings; None where there is none."""
     value: Any = config
     for name in place.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -121,7 +137,7 @@ def _at(config: Mapping[str, Any], place: str) -> Any:
 
 
 def differences(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> str:
-    """In words: which cells are in one list of configs alone."""
+    """Return in words which cells only one of two lists of settings has; an empty text if they are equal."""
     old, new = ({canonical(config) for config in configs} for configs in (before, now))
     lines = []
     for word, only in (("no longer there", old - new), ("new", new - old)):

@@ -1,4 +1,4 @@
-"""Dask's processes on this machine, set as sweeps want them."""
+"""Dask's processes on this machine, configured for sweeps."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ if TYPE_CHECKING:
 __all__ = ["SETTINGS", "local_dask"]
 
 SETTINGS: dict[str, Any] = {
-    # Workers give memory back to the system after each large tensor, and a step asks for it again: 25 to 40% slower.
+    # By default workers return memory to the system after each large tensor and need it again at the next training step,
+    # which makes training 25 to 40% slower.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
-    # A run that waits at a worker waits while another worker is idle.
+    # By default a busy worker holds waiting runs that an idle worker could start.
     "distributed.scheduler.worker-saturation": 1.0,
 }
-"""Of Dask's configuration, where it departs from the defaults."""
+"""The values of Dask's configuration that differ from its defaults."""
 
 
 @contextmanager
 def local_dask(workers: int | None = None) -> Iterator[Client]:
-    """A client of `workers` processes (None: one for each core) of one thread each: `sweeps.run(..., executor=
-    client.get_executor())`.
+    """Start Dask's processes for the time of a `with` block: `sweeps.run(..., executor=client.get_executor())`.
+
+    Args:
+        workers: number of processes, of one thread each; None for one for each core.
+
+    Yields:
+        A client of the processes.
 
     Raises:
-        ImportError: no dask.distributed: pip install bayesrob[distributed].
+        ImportError: dask.distributed is not installed; `pip install bayesrob[distributed]` installs it.
     """
     from dask import config
     from distributed import Client

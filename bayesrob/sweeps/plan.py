@@ -1,4 +1,4 @@
-"""What must be trained for a list of cells: those that are beginnings of one run share it."""
+"""What must be trained for a list of cells: cells that are reached in the course of one training run share it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bayesrob.arguments import is_whole
 from bayesrob.models import network_of
 from bayesrob.sweeps.cell import Cell, canonical
 
 __all__ = ["PREFIXES", "Plan", "Run", "plan"]
 
 PREFIXES: dict[str, str] = {"HMC": "num_samples", "NUTS": "num_samples", "SGD": "epochs", "SVI": "epochs"}
-"""The setting whose smaller values are beginnings of a run with a larger one, to the last bit: draws of chains after one
-warmup; epochs, where the learning rate does not fall (`decay` False: half a cosine has another shape for each length)."""
+"""The setting of which a run with a larger value passes through the smaller ones, to the last bit. It is the number of draws
+of chains after one warmup, and the number of epochs where the learning rate does not fall (`decay` False; half a cosine has
+another shape for each length)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training, and the cells that are scored along the way.
+    """One training run, and the cells that are scored in its course.
 
     Args:
-        cells: in the order in which they are reached; all but `inference`'s prefix and the evaluation is common to them.
-        ends: the prefix at which each is reached, draws a chain or epochs; None: at the end.
-        cost: floating point operations of training and scoring, roughly: for the order and the time left.
+        cells: the cells in the order in which they are reached. Only the setting in `PREFIXES` and the evaluation differ.
+        ends: at how many draws of each chain, or after how many epochs, each cell is reached; None for the end of the run.
+        cost: rough number of floating point operations of training and scoring, for the order and the progress bar.
     """
 
     cells: tuple[Cell, ...]
@@ -32,65 +34,79 @@ class Run:
 
     @property
     def key(self) -> str:
+        """The key of the last cell, which names the run."""
         return self.cells[-1].key
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Runs, longest first, so that the last to finish are short."""
+    """The runs of a sweep.
+
+    Args:
+        runs: the runs, longest first, so that the last ones to finish are short.
+    """
 
     runs: tuple[Run, ...]
 
     @property
     def cells(self) -> list[Cell]:
+        """The cells of all runs."""
         return [cell for run in self.runs for cell in run.cells]
 
     @property
     def cost(self) -> float:
+        """Rough number of floating point operations of all runs."""
         return sum(run.cost for run in self.runs)
 
     @property
-    def alone(self) -> float:
-        """Operations if every cell were trained by itself."""
+    def separate_cost(self) -> float:
+        """Rough number of floating point operations if every cell had a training run of its own."""
         return sum(cost_of([cell]) for cell in self.cells)
 
     def describe(self) -> str:
+        """Return one sentence with the numbers of cells, runs and operations."""
         return (
             f"{len(self.cells)} cells from {len(self.runs)} training runs, {self.cost:.2e} operations; one by one "
-            f"{self.alone:.2e}, {self.alone / self.cost:.1f} times as many."
+            f"{self.separate_cost:.2e}, {self.separate_cost / self.cost:.1f} times as many."
         )
 
 
 def plan(cells: Sequence[Cell], share: bool = True) -> Plan:
-    """Group cells into runs.
+    """Group cells into training runs.
 
     Args:
-        share: False: every cell by itself, for comparison.
+        cells: the cells of the sweep.
+        share: whether cells share runs; False gives every cell a run of its own, for comparison.
     """
     groups: dict[str, list[tuple[int, Cell]]] = {}
     for cell in cells:
         prefix = _prefix(cell) if share else None
-        end = None if prefix is None else cell.inference[prefix]
+        end = None if prefix is None else int(cell.inference[prefix])
         rest = {name: value for name, value in cell.inference.items() if name != prefix}
         group = canonical([cell.data, cell.net, rest, cell.seed, None if share else cell.key])
         groups.setdefault(group, []).append((-1 if end is None else end, cell))
     runs = []
     for members in groups.values():
         members.sort(key=lambda member: (member[0], member[1].key))
-        found, ends = [cell for _, cell in members], [None if end < 0 else end for end, _ in members]
-        runs.append(Run(tuple(found), tuple(ends), cost_of(found)))
+        ordered, ends = [cell for _, cell in members], [None if end < 0 else end for end, _ in members]
+        runs.append(Run(tuple(ordered), tuple(ends), cost_of(ordered)))
     return Plan(tuple(sorted(runs, key=lambda run: (-run.cost, run.key))))
 
 
 def _prefix(cell: Cell) -> str | None:
+    """Return the setting by which the cell can share a run; None where it cannot."""
     prefix = PREFIXES.get(str(cell.inference.get("method")))
-    if prefix is None or not isinstance(cell.inference.get(prefix), int):
+    if prefix is None or not is_whole(cell.inference.get(prefix)):
         return None  # the default may depend on the data
     return prefix if prefix != "epochs" or cell.inference.get("decay") is False else None
 
 
 def cost_of(cells: Sequence[Cell]) -> float:
-    """Operations of training to the end of the last cell and of scoring all: products of weights and points alone."""
+    """Return the rough number of operations of one run: the products of weights and points.
+
+    Args:
+        cells: the cells of the run. Training goes on to the last of them, and all of them are scored.
+    """
     last = cells[-1]
     size, points = _size(canonical([last.net, last.data, last.inference.get("method"), last.seed]), last)
     settings: Mapping[str, Any] = last.inference
@@ -102,12 +118,13 @@ def cost_of(cells: Sequence[Cell]) -> float:
     total = 6.0 * size * points * passes
     for cell in cells:
         draws = cell.evaluation.get("num_draws") or _draws(cell.inference)
-        looks = sum(1 + int(attack.get("steps", 1)) for attack in cell.evaluation.get("attacks", {}).values())
-        total += 4.0 * size * cell.evaluation.get("num_points", 500) * draws * looks
+        passes = sum(1 + int(attack.get("steps", 1)) for attack in cell.evaluation.get("attacks", {}).values())
+        total += 4.0 * size * cell.evaluation.get("num_points", 500) * draws * passes
     return total
 
 
 def _draws(settings: Mapping[str, Any]) -> int:
+    """Return how many draws a posterior of these inference settings has."""
     if "num_samples" in settings:
         return settings["num_samples"] * settings.get("num_chains", 4)
     return settings.get("num_draws", 100 if settings.get("method") == "SVI" else 1)
@@ -117,8 +134,8 @@ _sizes: dict[str, tuple[int, int]] = {}
 
 
 def _size(key: str, cell: Cell) -> tuple[int, int]:
-    """Weights of the network and training points."""
+    """Return the numbers of the network's weights and of training points, computed once for each `key`."""
     if key not in _sizes:
-        model = cell.network()
-        _sizes[key] = sum(parameter.numel() for parameter in network_of(model).parameters()), len(cell.dataset().x_train)
+        net = network_of(cell.network())
+        _sizes[key] = sum(parameter.numel() for parameter in net.parameters()), len(cell.dataset().x_train)
     return _sizes[key]

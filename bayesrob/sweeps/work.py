@@ -1,4 +1,4 @@
-"""One run of a sweep, wherever it is done: train, score the cells along the way, keep each at once."""
+"""One run of a sweep: it trains, scores the cells in the course of training, and stores each result at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bayesrob.sweeps.cell import Cell
 __all__ = ["do", "score"]
 
 BATCH = 250
-"""Points attacked at once, as `evaluate` has them."""
+"""How many points are attacked at once, as in `evaluate`."""
 
 
 def do(
@@ -35,17 +35,25 @@ def do(
     folder: str,
     route: str,
     device: str = "cpu",
+    *,
     threads: int | None = 1,
 ) -> int:
-    """Train one run and keep what its cells score; returns how many were done here.
+    """Train one run and store the scores of its cells.
 
-    Cells whose results are there already are left alone, so that nothing is trained for them. An error is kept beside the
-    results, as theirs; what was reached before it stays.
+    Nothing is trained for cells whose results exist already. An error is stored as the error of every cell that was not
+    reached before it.
 
     Args:
-        configs: of the cells, in the order in which they are reached; ends: see `plan.Run`.
-        folder: of the results. route: of float32 products on a CPU. device: of the networks.
-        threads: of torch, here only; None: as they are.
+        configs: the settings of the cells, in the order in which they are reached.
+        ends: at how many draws of each chain, or after how many epochs, each cell is reached, see `plan.Run`.
+        folder: folder of the results.
+        route: name of the route of float32 products on a CPU, see `numerics.route`.
+        device: device of the networks.
+        threads: number of torch's threads during this call (1, because the processes of a sweep are the parallelism);
+            None leaves it as it is.
+
+    Returns:
+        How many cells this call finished.
     """
     cells, place = [Cell(**config) for config in configs], Path(folder)
     left = [(cell, end) for cell, end in zip(cells, ends, strict=True) if not files.is_done(place, cell)]
@@ -57,7 +65,7 @@ def do(
     files.begin(place, cells[-1].key)
     try:
         with numerics.route(route), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # notes are in the results
+            warnings.simplefilter("ignore")  # the results hold the notes of training
             _train(left, place, done, device)
     except Exception:
         for cell, _ in left:
@@ -97,14 +105,22 @@ def _train(left: Sequence[tuple[Cell, int | None]], place: Path, done: list[str]
 
 
 def score(post: Predictive, cell: Cell) -> xr.Dataset:
-    """Accuracy and robustness of one cell, over `attack`; what chains did; what training noticed.
+    """Return accuracy and robustness of one cell, the statistics of its chains, and the notes of its training.
 
-    Attacks and scores look at the same draws, held.
-    `robustness` says what the scores are; `resoftmaxed_robustness` is softmax robustness with the softmax applied twice, as
-    the reference code of Carbone et al. 2020 reports it for Bayesian networks.
+    Attacks and scores use the same held draws.
+
+    Args:
+        post: the cell's posterior.
+        cell: the cell, whose evaluation says which attacks are run on which points.
+
+    Returns:
+        Dataset over `attack` with the scores of `analysis.robustness`; `resoftmaxed_robustness`, which is softmax
+        robustness with the softmax applied twice, as the reference code of Carbone et al. 2020 reports it for Bayesian
+        networks; `loss`, the mean negative log probability of the true class; and `acceptance_rate`, `divergences`,
+        `distinct_draws` and `num_draws`.
     """
     attacks, chains = cell.attacks(), _chains(post)
-    if "num_draws" in cell.evaluation or not isinstance(post, HeldDraws):  # a copy takes as long as a look at it
+    if "num_draws" in cell.evaluation or not isinstance(post, HeldDraws):  # copying takes as long as a forward pass
         post = post.freeze(cell.evaluation.get("num_draws"), rng.derive(cell.seed, "sweep", "score"))
     _, x, y = chosen_points(cell.dataset(), cell.evaluation.get("num_points", 500), cell.seed)
     device = next(post.net.parameters()).device
@@ -123,7 +139,7 @@ def score(post: Predictive, cell: Cell) -> xr.Dataset:
     names = {"attack": list(attacks)}
     adversarial = np.stack(attacked) if attacked else np.empty((0, *clean.shape))
     labels = xr.DataArray(y.cpu().numpy(), dims="point")
-    found = robustness(
+    scores = robustness(
         xr.DataArray(clean, dims=("point", "class")),
         xr.DataArray(adversarial, dims=("attack", "point", "class"), coords=names),
         labels,
@@ -133,9 +149,9 @@ def score(post: Predictive, cell: Cell) -> xr.Dataset:
         "resoftmaxed_robustness": ("attack", 1 - np.abs(twice[0] - twice[1]).max(-1).mean(-1)),
         "loss": -clean[np.arange(len(y)), labels.values].mean(),
     }
-    return found.assign(more | chains).assign_attrs(
+    return scores.assign(more | chains).assign_attrs(
         notes=json.dumps(post.info.get("notes", [])),
-        numerics=numerics.asked(),  # within a sweep the route of all its runs
+        numerics=numerics.asked(),  # within a sweep this is the route of all its runs
         versions=json.dumps({"bayesrob": __version__, "torch": torch.__version__, "device": str(device)}),
     )
 
@@ -146,13 +162,13 @@ def _softmax(values: np.ndarray) -> np.ndarray:
 
 
 def _chains(post: Predictive) -> dict[Any, Any]:
-    """Of chains; NaN of what has none."""
+    """Return statistics of the sampler over all chains; all but `num_draws` are NaN for methods without chains."""
     names = ("acceptance_rate", "divergences", "distinct_draws", "num_draws")
-    found = dict.fromkeys(names, float("nan"))
-    found["num_draws"] = float(post.num_draws)
+    record = dict.fromkeys(names, float("nan"))
+    record["num_draws"] = float(post.num_draws)
     if isinstance(post, HeldDraws) and post.sample_stats:
         stats = post.sample_stats
-        found["acceptance_rate"] = float(np.mean(stats["acceptance_rate"]))
-        found["divergences"] = float(np.sum(stats["diverging"]))
-        found["distinct_draws"] = float(distinct(post))
-    return found
+        record["acceptance_rate"] = float(np.mean(stats["acceptance_rate"]))
+        record["divergences"] = float(np.sum(stats["diverging"]))
+        record["distinct_draws"] = float(distinct(post))
+    return record

@@ -173,14 +173,14 @@ def test_intervals_cover(estimator):
         (np.array([[[np.nan, 0.5]]] * 2), [0], {}, "NaN"),
         (np.full((2, 2, 2), 0.5), [0, 2], {}, "from 0 to 2"),
         (np.full((2, 2, 2), 0.5), [0.0, 1.0], {}, "needs a class"),
-        (np.full((2, 2), 0.5), [0, 1], {}, "no classes"),
+        (np.full((2, 2), 0.5), [0, 1], {}, "no dim of classes"),
         (np.full((2, 2, 2), 0.5), [0, 1], {"estimator": "unbiased"}, "no unbiased estimator"),
         (np.full((2, 2, 2), 0.5), [0, 1], {"noise_variance": 1.0}, "no noise_variance"),
         (np.full((2, 2, 2), 0.5), [0, 1], {"num_resamples": -1}, "num_resamples"),
         (np.full((2, 2, 2), 0.5), [0, 1], {"level": 1.0}, "level"),
         (np.full(2, 0.5), [0, 1], {}, "shape"),
-        (np.full((2, 2), 0.5), [[0.0], [1.0]], {"loss": "mse"}, "Targets"),
-        (np.full((2, 2), 0.5), [0.0, np.inf], {"loss": "mse"}, "Targets"),
+        (np.full((2, 2), 0.5), [[0.0], [1.0]], {"loss": "mse"}, "The targets are"),
+        (np.full((2, 2), 0.5), [0.0, np.inf], {"loss": "mse"}, "The targets are"),
         (np.full((2, 2), 0.5), [0.0, 1.0], {"loss": "mse", "noise_variance": -1.0}, "noise_variance is"),
         (np.full((2, 2), 0.5), [0.0, 1.0], {"loss": "hinge"}, "Unknown loss"),
     ],
@@ -192,9 +192,9 @@ def test_refused(p, y, settings, message):
 
 def test_refuses_both_or_neither_and_unknown_dims():
     p = np.full((2, 2, 2), 0.5)
-    with pytest.raises(InputError, match="needed once"):
+    with pytest.raises(InputError, match="needed exactly once"):
         bias_variance(p, np.array([0, 1]), "cross_entropy", log_predictions=np.log(p))
-    with pytest.raises(InputError, match="needed once"):
+    with pytest.raises(InputError, match="needed exactly once"):
         bias_variance(targets=np.array([0, 1]))
     with pytest.raises(InputError, match="not model"):
         bias_variance(xr.DataArray(p, dims=("seed", "point", "class")), np.array([0, 1]), "cross_entropy")

@@ -72,11 +72,11 @@ def test_dims_by_name():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (draws()[0], "is needed"),
+        (draws()[0], "Every draw predicts"),
         (draws() + 0.1, "sum to one"),
         (np.full((2, 3, 4), np.nan), "NaN"),
         (xr.DataArray(draws(), dims=("draw", "point", "axis")), "draw, point, class"),
-        (np.zeros((0, 3, 4)), "is needed"),
+        (np.zeros((0, 3, 4)), "Every draw predicts"),
     ],
 )
 def test_what_is_no_prediction_is_refused(bad, message):

@@ -249,7 +249,7 @@ def test_arrays_and_data_arrays_and_images_alike():
         ({"num_draws": ("a",)}, "num_draws"),
         ({"num_draws": [5], "num_chains": 0}, "num_chains"),
         ({"num_draws": [5], "num_chains": 2.0}, "num_chains"),
-        ({"num_draws": [5], "log_likelihood": np.zeros((60, 3))}, "Log likelihoods"),
+        ({"num_draws": [5], "log_likelihood": np.zeros((60, 3))}, "The log likelihood has shape"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

@@ -155,12 +155,12 @@ def test_chains_images_and_zeros():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"normal": None}, "One basis"),
-        ({"tangent": np.eye(2)[None]}, "One basis"),
-        ({"normal": np.eye(2)}, "A basis of shape"),
+        ({"normal": None}, "Exactly one basis"),
+        ({"tangent": np.eye(2)[None]}, "Exactly one basis"),
+        ({"normal": np.eye(2)}, "The basis has shape"),
         ({"normal": np.ones((3, 2, 2))}, "from orthonormal"),
-        ({"gradients": np.ones((4, 5, 2))}, "with a basis"),
-        ({"gradients": np.ones((3, 2), int)}, "type int64"),
+        ({"gradients": np.ones((4, 5, 2))}, "The gradients have shape"),
+        ({"gradients": np.ones((3, 2), int)}, "gradients are int64"),
         ({"gradients": np.full((3, 2), np.inf)}, "not finite"),
     ],
 )

@@ -101,9 +101,9 @@ def test_linear_models_bias_is_exact():
 
 def test_refused():
     p = np.full((2, 3, 2), 0.5)
-    with pytest.raises(InputError, match="Slopes of shape"):
+    with pytest.raises(InputError, match="slopes have shape"):
         perturbation_terms(p, np.zeros(3, dtype=int), np.zeros((2, 3)), "cross_entropy")
     with pytest.raises(InputError, match="exactly 0"):
         perturbation_terms(np.array([[[1.0, 0.0]]] * 2), np.array([0]), np.zeros((2, 1, 2)), "cross_entropy")
-    with pytest.raises(InputError, match="needed once"):
+    with pytest.raises(InputError, match="needed exactly once"):
         perturbation_terms(None, np.array([0]), np.zeros((2, 1, 2)))

@@ -47,7 +47,7 @@ def test_settings_of_one_run_do_not_count_as_if_they_were_apart():
 def test_what_has_no_ranks():
     assert np.isnan(rank_correlation(np.ones(5), np.arange(5))).all()
     assert np.isnan(rank_correlation(np.arange(2), np.arange(2))).all()
-    with pytest.raises(InputError, match="as many"):
+    with pytest.raises(InputError, match="one of each for every setting"):
         rank_correlation(np.arange(3), np.arange(4))
     with pytest.raises(InputError, match="not finite"):
         rank_correlation(np.array([1, 2, np.nan]), np.arange(3))

@@ -77,7 +77,7 @@ def test_the_gap_is_honest_at_every_step(monkeypatch, eps):
     best = float(soft_margin_svm(x, y, eps, tolerance=1e-9)["loss"])
     for steps in range(1, 10):
         monkeypatch.setattr(module, "MAX_STEPS", steps)
-        with pytest.warns(ConvergenceWarning, match="from its optimum"):
+        with pytest.warns(ConvergenceWarning, match="of its optimum"):
             found = soft_margin_svm(x, y, eps, tolerance=1e-10)
         assert float(found["loss"]) - float(found["gap"]) - 1e-9 <= best <= float(found["loss"]) + 1e-9
 
@@ -163,8 +163,8 @@ def test_many_points_give_the_population_s_machine(eps):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: soft_margin_svm(np.zeros(3), [0, 1, 0]), r"Points \(3,\)"),
-        (lambda: soft_margin_svm(np.zeros((3, 2)), [0, 1]), r"classes \(2,\)"),
+        (lambda: soft_margin_svm(np.zeros(3), [0, 1, 0]), r"points have shape \(3,\)"),
+        (lambda: soft_margin_svm(np.zeros((3, 2)), [0, 1]), r"the classes \(2,\)"),
         (lambda: soft_margin_svm([[math.inf]], [0]), "not finite"),
         (lambda: soft_margin_svm([[1.0]], [-1]), "other than 0 and 1"),
         (lambda: soft_margin_svm([[1.0]], [1], -0.1), "eps is -0.1"),

@@ -22,7 +22,7 @@ def judged(data, classify, moved, **more):
         torch.stack([classify(x) for x in moved]).numpy(),
         data.y_test.numpy(),
         torch.stack([data.conditional(data.project(x)) for x in moved]).numpy(),
-        data.supports(data.x_test, data.y_test).numpy(),
+        supported=data.supports(data.x_test, data.y_test).numpy(),
         **more,
     )
 
@@ -35,7 +35,7 @@ def test_it_is_the_definition():
     p = rng.integers(0, 3, (attacks, points, classes)) + 1e-3  # with many ties
     p = p / p.sum(-1, keepdims=True)
     supported, allowed = rng.random(points) < 0.8, rng.random((attacks, points)) < 0.8
-    found = validity(clean, after, y, p, supported, allowed)
+    found = validity(clean, after, y, p, supported=supported, allowed=allowed)
     for a in range(attacks):
         norm, invariant = [], []
         for i in range(points):
@@ -157,7 +157,7 @@ def test_without_a_success_there_is_no_share():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.array([0.0, 1.0])}, "Labels are float64"),
+        ({"labels": np.array([0.0, 1.0])}, "labels are float64"),
         ({"labels": np.array([0, 2])}, "labels reach 2"),
         ({"clean": np.array([0, 1, 1])}, "clean is int64"),
         ({"clean": np.array([0, 5])}, "classes up to 5"),

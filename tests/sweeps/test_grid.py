@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.inference import HMC, SGD, Ensemble
 from bayesrob.models import BayesianNetwork
-from bayesrob.sweeps import Cell, Grid
+from bayesrob.sweeps import Cell, Grid, plan
 from tests.sweeps.helpers import FIXED, SMALL
 
 
 def test_every_combination_once_the_last_axis_fastest():
     cells = SMALL.cells()
-    found = [(cell.net["width"], cell.net["depth"], cell.inference["epochs"]) for cell in cells]
-    assert found == [(w, d, e) for w in (8, 12) for d in (1, 2) for e in (2, 3, 5)]
+    settings = [(cell.net["width"], cell.net["depth"], cell.inference["epochs"]) for cell in cells]
+    assert settings == [(w, d, e) for w in (8, 12) for d in (1, 2) for e in (2, 3, 5)]
     assert len({cell.key for cell in cells}) == 12
     assert all(cell.inference["method"] == "SGD" and cell.data["n_train"] == 200 for cell in cells)
 
@@ -22,8 +23,8 @@ def test_every_combination_once_the_last_axis_fastest():
 def test_filters():
     without = Grid(SMALL.fixed, SMALL.axes, exclude=[{"net.width": 8, "net.depth": 2}, {"inference.epochs": 5}])
     assert len(without.cells()) == 6
-    kept = Grid(SMALL.fixed, SMALL.axes, where=lambda cell: cell.net["width"] * cell.net["depth"] > 20)
-    assert [cell.net["depth"] for cell in kept.cells()] == [2, 2, 2]
+    filtered = Grid(SMALL.fixed, SMALL.axes, where=lambda cell: cell.net["width"] * cell.net["depth"] > 20)
+    assert [cell.net["depth"] for cell in filtered.cells()] == [2, 2, 2]
 
 
 def test_grids_together_have_each_cell_once():
@@ -66,7 +67,7 @@ def test_a_cell_makes_what_it_says():
 
 TOML = """
 [[grid]]
-fixed.data = {name = "digits", n_train = 200, n_test = 60}
+fixed.data = {name = "robust_features", n_train = 200, n_test = 60, d = 63}
 fixed.net = {architecture = "mlp", activation = "tanh"}
 fixed.inference = {method = "SGD", decay = false, batch_size = 64}
 fixed.evaluation.num_points = 30
@@ -145,6 +146,13 @@ def changed(part: str, **values) -> Cell:
 def test_settings_that_cannot_work(cell, error, said):
     with pytest.raises(error, match=said):
         cell.check()
+
+
+def test_numbers_of_numpy_are_numbers():
+    cell, same = changed("inference", epochs=np.int64(3), lr=np.float64(0.1)), changed("inference", epochs=3, lr=0.1)
+    assert cell.key == same.key
+    assert plan([cell, same]).runs[0].ends == (3, 3)
+    changed("evaluation", num_points=np.int64(3)).check()
 
 
 def test_what_no_file_can_hold():

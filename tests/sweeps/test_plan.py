@@ -43,7 +43,7 @@ def test_saving_by_arithmetic():
     """The grid of Carbone et al. for SGD: epochs 3, 5, 7, 9, 12 and 15 cost as much as 51, and 15 when shared."""
     fixed = {**FIXED, "evaluation": {"attacks": {}, "num_points": 1}}
     whole = plan(Grid(fixed, {"net.width": [512], "inference.epochs": [3, 5, 7, 9, 12, 15]}).cells())
-    assert whole.alone / whole.cost == pytest.approx(51 / 15, rel=0.01)
+    assert whole.separate_cost / whole.cost == pytest.approx(51 / 15, rel=0.01)
     assert "6 cells from 1 training runs" in whole.describe()
 
 
