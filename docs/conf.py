@@ -1,4 +1,4 @@
-"""Sphinx: the how-to pages, the studies' figures, and the API from its docstrings."""
+"""The configuration of Sphinx, which renders the pages of this folder and the docstrings of the package."""
 
 import bayesrob
 

@@ -1,4 +1,4 @@
-"""One plot per file: DataTrees in, a matplotlib figure out; no torch. `PLOTS` lists them by name."""
+"""Plots: functions of DataTrees that return a matplotlib figure, one in each file. `PLOTS` lists them by name."""
 
 from bayesrob.plots.accuracy_lines import accuracy_lines
 from bayesrob.plots.accuracy_robustness import accuracy_robustness

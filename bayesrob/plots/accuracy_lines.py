@@ -1,4 +1,4 @@
-"""Accuracy against one thing, line by line of another, panel by panel of a third."""
+"""Accuracy against one setting, with a line for each training and a panel for each value of a third setting."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ __all__ = ["accuracy_lines"]
 
 
 def accuracy_lines(tree: xr.DataTree, against: str = "n_train", panels: str = "eps") -> Figure:
-    """A panel for each value of `panels`, in it a line for each training, with its interval, against `against`.
+    """Draw a panel for each value of `panels`, and in it the accuracy of each training against `against`, with intervals.
 
     Args:
         tree: a group `accuracy` with `accuracy` over `training`, `against` and `panels`, and `accuracy_interval`, which has
             also `bound`.
-        against: name of the horizontal axis's dim; the axis is logarithmic if its values span a factor of ten and none is
-            zero.
+        against: name of the dim on the horizontal axis. The axis is logarithmic if its values span a factor of ten and none
+            is zero.
         panels: name of the dim that has a panel for each value.
+
+    Example:
+        >>> import numpy as np, xarray as xr
+        >>> coords = {"training": ["SGD"], "n_train": [10, 100], "eps": [0.0, 0.1]}
+        >>> accuracy = xr.DataArray(np.full((1, 2, 2), 0.8), coords)
+        >>> interval = xr.concat([accuracy - 0.1, accuracy + 0.1], "bound")
+        >>> group = xr.Dataset({"accuracy": accuracy, "accuracy_interval": interval})
+        >>> len(br.plots.accuracy_lines(xr.DataTree.from_dict({"accuracy": group})).axes)
+        2
     """
     accuracy = tree["accuracy"].to_dataset()[["accuracy", "accuracy_interval"]]
     values, where = accuracy[panels].values.tolist(), accuracy[against].values

@@ -1,4 +1,4 @@
-"""Accuracy against robustness of many settings, a dot each."""
+"""Accuracy against robustness of many settings, with a dot for each setting."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ __all__ = ["accuracy_robustness"]
 
 
 def accuracy_robustness(tree: xr.DataTree, score: str = "softmax_robustness") -> Figure:
-    """A column for each attack, a dot for each setting (Carbone et al. 2020, figure 4), one colour a method.
+    """Draw a panel for each attack, a dot for each setting (Carbone et al. 2020, figure 4), and a colour for each method.
 
     Args:
-        tree: what `sweeps.collect` gives: groups by method with `accuracy` `[cell]` and the score `[cell, attack]`.
-        score: what stands on the vertical axis.
+        tree: the result of `sweeps.collect`: a group for each method with `accuracy` `[cell]` and the score `[cell,
+            attack]`.
+        score: name of the score on the vertical axis.
+
+    Example:
+        >>> import xarray as xr
+        >>> scores = {"accuracy": ("cell", [0.8, 0.9]), "softmax_robustness": (("cell", "attack"), [[0.5], [0.4]])}
+        >>> tree = xr.DataTree.from_dict({"SGD": xr.Dataset(scores, {"attack": ["FGSM"]})})
+        >>> br.plots.accuracy_robustness(tree).axes[0].get_title()
+        'FGSM'
     """
     groups: Mapping[str, xr.Dataset] = {name: node.to_dataset() for name, node in tree.children.items()}
     attacks = list(dict.fromkeys(name for cells in groups.values() for name in cells["attack"].values.tolist()))

@@ -13,7 +13,7 @@ __all__ = ["attack_accuracy"]
 
 
 def attack_accuracy(trees: Mapping[str, xr.DataTree]) -> Figure:
-    """Points and intervals: accuracy without attack, then under each attack, one colour a predictive.
+    """Draw the accuracy without an attack and under each attack as points with intervals, with a colour for each predictive.
 
     Args:
         trees: results of `evaluate` by the name that the legend shows, all with the same attacks.

@@ -18,16 +18,23 @@ PANELS = ("bias", "variance", "loss")
 
 
 def bias_variance(curves: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
-    """A panel each for mean bias, variance and loss, with their intervals; one colour a curve.
+    """Draw a panel each for mean bias, variance and loss, with their intervals, and a colour for each curve.
 
     Args:
-        curves: what `analysis.bias_variance` gives of predictions with one further dim, the perturbation (eps, or an rms),
-            whose coordinate is the horizontal axis and whose name stands under it; or several by the names that the legend
-            shows. Squared error's bias is squared bias. Intervals are drawn where there are some. `predicted_bias`,
-            `predicted_variance` and `predicted_loss`, e.g. what `analysis.perturbation_terms` says, are dashed.
+        curves: the result of `analysis.bias_variance` for predictions with one further dim, the perturbation (eps, or an
+            rms), whose coordinate is the horizontal axis; or several such results by the name that the legend shows. The
+            bias of squared error is squared bias. Intervals are drawn where there are some. `predicted_bias`,
+            `predicted_variance` and `predicted_loss`, e.g. those of `analysis.perturbation_terms`, are drawn dashed.
 
     Raises:
-        InputError: no curve, or one over no further dim or over several.
+        InputError: no curve, or a curve that is not over exactly one further dim.
+
+    Example:
+        >>> import numpy as np, xarray as xr
+        >>> outputs = xr.DataArray(np.random.rand(3, 4, 2), dims=("model", "point", "eps"), coords={"eps": [0.0, 0.1]})
+        >>> figure = br.plots.bias_variance(br.analysis.bias_variance(outputs, np.zeros(4)))
+        >>> [axes.get_title() for axes in figure.axes]
+        ['bias', 'variance', 'loss']
     """
     named: dict[str, xr.Dataset] = {"": curves} if isinstance(curves, xr.Dataset) else dict(curves)
     dims = {name: _dim(name, dataset) for name, dataset in named.items()}
@@ -53,7 +60,7 @@ def bias_variance(curves: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
 
 
 def _measured_range(axes: Axes, values: list[np.ndarray]) -> None:
-    """Room for what was measured; predictions and intervals may leave the panel."""
+    """Choose the vertical range by the measured values; predictions and intervals may leave the panel."""
     finite = np.concatenate([np.asarray(row, dtype=float) for row in values])
     finite = finite[np.isfinite(finite)]
     if finite.size:
@@ -66,8 +73,8 @@ def _dim(name: str, dataset: xr.Dataset) -> str:
     dims = [str(dim) for dim in dataset["mean_loss"].dims]
     if len(dims) != 1:
         raise InputError(
-            f"Curve {name!r} is over {', '.join(dims) or 'no dim'}.",
-            "A curve is over one, the perturbation.",
-            "Give bias_variance a DataArray with a further dim, or select one of the others with .sel().",
+            f"The curve {name!r} is over {', '.join(dims) or 'no dim'}.",
+            "A curve is over one dim, the perturbation.",
+            "Give bias_variance a DataArray with one further dim, or select values of the other dims with .sel().",
         )
     return dims[0]

@@ -1,4 +1,4 @@
-"""Chains in function space: did they find the same posterior predictive?"""
+"""Traces of chains in function space, which show whether they sample the same posterior predictive."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["chains"]
 
 
 def chains(tree: xr.DataTree, num_points: int = 3) -> Figure:
-    """ArviZ traces and densities of the log probability of the true class, at the test points where chains agree least.
+    """Draw ArviZ traces and densities of the log probability of the true class, at the test points where chains agree least.
 
     Args:
-        tree: a result of `evaluate` on chains.
+        tree: a result of `evaluate` for chains.
         num_points: number of points that are shown, those with the largest R-hat.
     """
     import arviz as az

@@ -1,4 +1,4 @@
-"""Robust accuracy under two definitions of an adversarial example, side by side."""
+"""Robust accuracy under two definitions of an adversarial example."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ __all__ = ["definitions"]
 
 
 def definitions(worlds: Mapping[str, xr.Dataset]) -> Figure:
-    """A panel each: accuracy (dots), and robust accuracy with its interval, one colour a definition.
+    """Draw accuracy (dashes) and robust accuracy with intervals: a panel for each data set, a colour for each definition.
 
     Args:
-        worlds: by the panel's title, `worst_case_accuracy` `[classifier, definition]`, `worst_case_accuracy_interval` (and
-            `bound`) and `accuracy` `[classifier]`, as `analysis.validity` gives them of each classifier; `best`, if there
-            is one, is a line: what no classifier passes by the norm alone.
+        worlds: Datasets by the title of the panel, with `worst_case_accuracy` `[classifier, definition]`,
+            `worst_case_accuracy_interval` (also over `bound`) and `accuracy` `[classifier]`, as `analysis.validity` returns
+            them for each classifier. `best`, if it is there, is drawn as a line: the robust accuracy that no classifier
+            exceeds by the norm alone.
     """
     across = min(5, len(worlds))
     down = -(-len(worlds) // across)

@@ -1,4 +1,4 @@
-"""How effective draws grow with draws: a line that stays flat means chains that go nowhere."""
+"""Effective sample sizes against the number of draws; a flat line means chains that do not explore."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["effective_draws"]
 
 
 def effective_draws(tree: xr.DataTree, num_points: int = 3) -> Figure:
-    """ArviZ's evolution of effective sample sizes, bulk (first colour) and tail, at the points where chains agree least.
+    """Draw bulk (first colour) and tail effective sample sizes by ArviZ, at the points where chains agree least.
 
     Args:
-        tree: a result of `evaluate` on chains, of at least 20 draws each.
+        tree: a result of `evaluate` for chains with at least 20 draws each.
         num_points: number of points that are shown, those with the largest R-hat.
     """
     import arviz as az

@@ -1,4 +1,4 @@
-"""What was measured after every epoch."""
+"""A measurement after every epoch of training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ __all__ = ["epochs"]
 
 
 def epochs(tree: xr.DataTree, ylabel: str = "accuracy") -> Figure:
-    """A panel a group, a line a curve: the mean over seeds, and between the lowest and the highest of them a band.
+    """Draw a panel for each group and a line for each curve: the mean over seeds, with a band for their range.
 
     Args:
-        tree: groups with `value` `[curve, seed, epoch]`; a curve that a group lacks is NaN there. The epoch is the
-            coordinate: 0 where the start was measured, too.
-        ylabel: what `value` is.
+        tree: groups with `value` `[curve, seed, epoch]`; a curve that a group lacks is NaN there. The coordinate is the
+            number of the epoch, with 0 where the start was measured, too.
+        ylabel: label of the vertical axis, which says what `value` is.
+
+    Example:
+        >>> import numpy as np, xarray as xr
+        >>> value = xr.DataArray(np.random.rand(1, 2, 3), dims=("curve", "seed", "epoch"), name="value")
+        >>> group = value.assign_coords(curve=["SGD"], epoch=[1, 2, 3]).to_dataset()
+        >>> br.plots.epochs(xr.DataTree.from_dict({"clean": group})).axes[0].get_title()
+        'clean'
     """
     groups = {name: child.to_dataset()["value"] for name, child in tree.children.items()}
     figure = Figure(figsize=(1 + 3.6 * len(groups), 3.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""Images before and after an attack."""
+"""Inputs before and after an attack."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["examples"]
 
 
 def examples(tree: xr.DataTree, attack: str | None = None, num_images: int = 8) -> Figure:
-    """Rows: clean images, what the attack made of them, and the difference; above each, label or prediction.
+    """Draw three rows: clean images, attacked images, and their differences, with the label or the prediction above each.
 
-    Inputs that are no images are drawn as scatter points of their first two components.
+    Inputs that are no images are drawn as a scatter plot of their first two components.
 
     Args:
         tree: a result of `evaluate`.
-        attack: name of the attack in the tree; None: the last one.
+        attack: name of the attack in the tree; None, the default, for the last one.
         num_images: number of columns.
     """
     group = tree["examples"].to_dataset()

@@ -1,4 +1,4 @@
-"""Weights of linear classifiers against how well each feature goes with the label (Tsipras et al. 2019)."""
+"""Weights of linear classifiers against each feature's correlation with the label (Tsipras et al. 2019)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ __all__ = ["feature_weights"]
 
 
 def feature_weights(tree: xr.DataTree) -> Figure:
-    """A column for each classifier: its weights as a picture, and below every feature's |weight| against |correlation|.
+    """Draw for each classifier its weights as an image, and below it |weight| against |correlation| of every feature.
 
-    Weights are divided by the largest of their classifier: scales of weights say nothing about which features are used.
-    The dashed line is the median correlation, left of which lies the weakly correlated half.
+    Weights are divided by the largest of their classifier, because the scale of weights does not say which features are
+    used. The dashed line is the median correlation, which separates the weakly correlated half of the features on its left.
 
     Args:
-        tree: a group `features` with `weights` `[model, feature]`, `correlation` `[feature]` (NaN: the feature is constant,
-            and not drawn below) and the attribute `shape`, of one input (the picture shows the mean over channels).
+        tree: a group `features` with `weights` `[model, feature]`, `correlation` `[feature]` (NaN for constant features,
+            which the lower plot leaves out) and the attribute `shape`, the shape of one input (the image shows the mean
+            over channels).
     """
     features = tree["features"].to_dataset()
     names, shape = features["model"].values.tolist(), tuple(int(side) for side in features.attrs["shape"])

@@ -16,12 +16,12 @@ BANDS = ((0.0, 1.0, 0.12), (0.005, 0.995, 0.25), (0.05, 0.95, 0.45), (0.25, 0.75
 def gradient_components(
     trees: Mapping[str, xr.DataTree], objective: str = "expected_loss", precision: str = "float64"
 ) -> Figure:
-    """Bands that hold all, 99%, 90% and half of the components of all test points, against the number of draws.
+    """Draw bands that contain all, 99%, 90% and half of the components of all test points, against the number of draws.
 
     Args:
-        trees: results of `evaluate_gradients` by the name above each panel.
-        objective: the objective whose gradients are shown.
-        precision: the precision in which they were averaged, "float64" or the model's own.
+        trees: results of `evaluate_gradients` by the title of the panel.
+        objective: name of the objective whose gradients are shown.
+        precision: precision in which the gradients were computed, "float64" or the model's own.
     """
     figure = Figure(figsize=(3.4 * len(trees), 3.4), layout="constrained")
     panels = figure.subplots(1, len(trees), squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""How the averaged gradient shrinks as draws are added, and where it stops."""
+"""The norm of the averaged gradient against the number of draws."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ STYLES = {"draw_norm": ":", "norm": "-", "standard_error": "--"}
 
 
 def gradient_decay(trees: Mapping[str, xr.DataTree], precision: str = "float64") -> Figure:
-    """Median over test points, against the number of draws, one panel an objective.
+    """Draw medians over test points against the number of draws, in a panel for each objective.
 
-    Solid: norm of the averaged gradient; dashed: its Monte Carlo standard error, which falls as 1/sqrt(draws) even where
-    the gradient does not; dotted: norm of the single draws' gradients. A solid line that leaves the dashed one shows a
-    gradient that is there; one that follows it shows none yet.
+    Solid: norm of the averaged gradient. Dashed: its Monte Carlo standard error, which falls as 1/sqrt(draws) even where
+    the gradient does not. Dotted: norm of the single draws' gradients. A solid line above the dashed one shows a gradient
+    that does not vanish; a solid line that follows the dashed one shows only noise.
 
     Args:
         trees: results of `evaluate_gradients` by the name that the legend shows.
-        precision: the precision in which gradients were averaged, "float64" or the model's own.
+        precision: precision in which the gradients were computed, "float64" or the model's own.
     """
     first = next(iter(trees.values()))["statistics"].to_dataset()
     objectives = first["objective"].values.tolist()

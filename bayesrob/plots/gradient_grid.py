@@ -11,15 +11,16 @@ __all__ = ["gradient_grid"]
 
 
 def gradient_grid(tree: xr.DataTree, objective: str = "expected_loss") -> Figure:
-    """Norm of the averaged gradient against width, a line for each number of training points; a panel for each warmup.
+    """Draw the norm of the averaged gradient against width: a line for each `n_train`, a panel for each warmup.
 
-    Solid: mean over test points with its interval; dashed: the Monte Carlo standard error; dotted: the single draws' norm.
-    Where solid and dotted fall together the single networks' gradients shrink, and averaging cancels no more than before.
+    Solid: mean over test points with its interval. Dashed: the Monte Carlo standard error. Dotted: the norm of the single
+    draws' gradients. Where solid and dotted lines fall alike, the single networks' gradients shrink, and averaging cancels
+    no more than before.
 
     Args:
         tree: a group `grid` with `norm`, `standard_error`, `draw_norm` `[objective, warmup, n_train, width]` and
-            `norm_interval` (also `bound`).
-        objective: the objective whose gradients are shown.
+            `norm_interval` (also over `bound`).
+        objective: name of the objective whose gradients are shown.
     """
     grid = tree["grid"].to_dataset().sel(objective=objective)
     warmups = grid["warmup"].values.tolist()

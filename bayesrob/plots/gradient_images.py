@@ -1,4 +1,4 @@
-"""Averaged input gradients as pictures (Carbone et al. 2020, figure 2)."""
+"""Averaged input gradients as images (Carbone et al. 2020, figure 2)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ __all__ = ["gradient_images"]
 def gradient_images(
     tree: xr.DataTree, objective: str = "expected_loss", precision: str = "float64", num_images: int = 4
 ) -> Figure:
-    """Rows: test images; columns: the image, then its averaged gradient over more and more draws, with its norm above.
+    """Draw a row for each test image: the image, then its gradients averaged over more and more draws.
 
-    A row has one colour scale (its largest absolute component but for the top 0.5%), so fading is fading.
+    The norm stands above each gradient. All images of a row have the same colour scale (the largest absolute component,
+    without the top 0.5%), so that a gradient that vanishes fades.
 
     Args:
-        tree: a result of `evaluate_gradients` on images.
-        objective: the objective whose gradients are shown.
-        precision: the precision in which they were averaged, "float64" or the model's own.
+        tree: a result of `evaluate_gradients` for images.
+        objective: name of the objective whose gradients are shown.
+        precision: precision in which the gradients were computed, "float64" or the model's own.
         num_images: number of rows.
     """
     group = tree["images"].to_dataset().isel(point=slice(num_images))

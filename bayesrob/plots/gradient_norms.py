@@ -1,4 +1,4 @@
-"""Is the averaged gradient vanishing, or lost in Monte Carlo noise?"""
+"""Norms of averaged gradients and their standard errors, which show whether a gradient vanishes or is lost in noise."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["gradient_norms"]
 
 
 def gradient_norms(trees: Mapping[str, xr.DataTree]) -> Figure:
-    """Cumulated share of test points by the norm of their averaged input gradient (solid), of its standard error (dotted).
+    """Draw the cumulative share of test points by the norm of the averaged gradient (solid) and its standard error (dotted).
 
-    Where the dotted line lies left of the solid one the gradient is known and an attack can climb it; where they meet,
-    its direction is noise. One panel for each objective; deterministic networks have no error.
+    Where the dotted line is left of the solid one, the gradient is known and an attack can climb it. Where they meet, its
+    direction is noise. There is a panel for each objective. Deterministic networks have no standard error.
 
     Args:
         trees: results of `evaluate` by the name that the legend shows.

@@ -1,4 +1,4 @@
-"""Which parts of the input gradient cancel as draws are averaged."""
+"""The parts of the input gradient that cancel when draws are averaged."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ STYLES = {"draw_norm": ":", "norm": "-", "standard_error": "--"}
 
 
 def gradient_parts(parts: Mapping[str, xr.Dataset], objective: str = "expected_loss") -> Figure:
-    """Means over points against the number of draws, a panel each, one colour a part of the gradient.
+    """Draw means over points against the number of draws, with a panel for each Dataset and a colour for each part.
 
-    Solid: norm of the average of that part; dashed: its Monte Carlo standard error; dotted: single draws' norm.
+    Solid: norm of the average of that part. Dashed: its Monte Carlo standard error. Dotted: norm of the single draws'
+    parts.
 
     Args:
-        parts: by the panel's title, what `analysis.manifold_statistics` gives, over `part`.
-        objective: the objective whose gradients are shown.
+        parts: results of `analysis.manifold_statistics`, over `part`, by the title of the panel.
+        objective: name of the objective whose gradients are shown.
     """
     across = min(4, len(parts))
     down = -(-len(parts) // across)

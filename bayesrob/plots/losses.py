@@ -1,4 +1,4 @@
-"""How training went."""
+"""Training losses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ __all__ = ["losses"]
 
 
 def losses(trees: Mapping[str, xr.DataTree]) -> Figure:
-    """Training loss of every method that has one (SGD: mean negative log likelihood; SVI: negative ELBO per data point).
+    """Draw the training loss of every method that records one.
+
+    For SGD it is the mean negative log likelihood, for SVI the negative ELBO for each data point.
 
     Args:
-        trees: results of `evaluate`, whose attributes hold the predictive's record.
+        trees: results of `evaluate` by the name that the legend shows; their attributes hold the losses.
+
+    Example:
+        >>> import json, xarray as xr
+        >>> tree = xr.DataTree()
+        >>> tree.attrs["predictive"] = json.dumps({"losses": [3.0, 2.0, 1.0], "steps": 300})
+        >>> len(br.plots.losses({"SGD": tree}).axes[0].lines)
+        1
     """
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""Accuracy and loss of several models under attacks of growing size: their mean, and how far apart they are."""
+"""Mean and spread of accuracy and loss of several models under attacks of growing size."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ ROWS = {"accuracy": "accuracy", "mean_loss": "loss"}
 
 
 def model_spread(curves: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
-    """A column for each set of models, a line for each attack; above accuracy, below cross-entropy (seed paper 000, fig. 2).
+    """Draw accuracy above and cross-entropy below, a column for each set of models (Aboutalebi et al. 2020, figure 2).
+
+    Each attack has a line.
 
     Args:
-        curves: by the set and the attack, Datasets over `rms`, the root mean square of the perturbations: `accuracy` and
-            `mean_loss`, means over models, and their standard deviations over models, `accuracy_spread` and `loss_spread`,
-            drawn as bands of one to either side.
+        curves: by the set of models and the attack, Datasets over `rms`, the root mean square of the perturbations.
+            `accuracy` and `mean_loss` are means over models. `accuracy_spread` and `loss_spread` are standard deviations
+            over models, which are drawn as bands of one standard deviation to either side.
 
     Raises:
         InputError: no sets.

@@ -1,4 +1,4 @@
-"""A table of images: gradients, adversarial examples, ways from one image to another."""
+"""A table of images: gradients, adversarial examples, paths from one image to another."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ __all__ = ["pictures"]
 
 
 def pictures(tree: xr.DataTree) -> Figure:
-    """Images as the tree has them in rows and columns, with a text above each and the column's name at the top.
+    """Draw images in rows and columns, with a text above each and the column's name at the top.
 
-    Images are drawn in [0, 1]. Signed pictures, such as gradients, are drawn by their mean over channels, blue below and red
-    above zero, each on its own scale (its largest absolute component but for the top 0.5%): their sizes are for a text.
+    Images are drawn in [0, 1]. Signed pictures, such as gradients, are drawn by their mean over channels, blue below and
+    red above zero, each on its own scale (its largest absolute component, without the top 0.5%), so that their sizes must
+    be given in the text.
 
     Args:
         tree: a group `pictures` with `picture` `[row, column, channel, height, width]`, `text` `[row, column]` and `signed`
             `[column]`; `row` and `column` are names.
+
+    Example:
+        >>> import numpy as np, xarray as xr
+        >>> variables = {
+        ...     "picture": (("row", "column", "channel", "height", "width"), np.zeros((1, 2, 1, 4, 4))),
+        ...     "text": (("row", "column"), [["7", "7"]]),
+        ...     "signed": ("column", [False, True]),
+        ... }
+        >>> group = xr.Dataset(variables, {"row": ["first"], "column": ["image", "gradient"]})
+        >>> len(br.plots.pictures(xr.DataTree.from_dict({"pictures": group})).axes)
+        2
     """
     group = tree["pictures"].to_dataset().transpose("row", "column", "channel", "height", "width", ...)
     rows, columns = group["row"].values.tolist(), group["column"].values.tolist()

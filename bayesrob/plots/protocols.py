@@ -1,4 +1,4 @@
-"""One attack protocol against another: accuracy and input gradients against the size of the perturbation."""
+"""Two attack protocols: accuracy and input gradients against the size of the perturbation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FLOOR = 1e-12
 
 
 def protocols(trees: Mapping[str, xr.DataTree]) -> Figure:
-    """Above, the share of points that stay right, with intervals; below, the median norm of the averaged input gradient.
+    """Draw the share of points that stay right, with intervals, and below it the median norm of the averaged input gradient.
 
-    A column for each data set, a colour for each predictive. Dashed is the first protocol (or objective), solid the second,
-    dotted a third: the gap between dashed and solid is what the first protocol adds to robustness.
+    There is a column for each data set and a colour for each predictive. The first protocol (or objective) is dashed, the
+    second solid, and a third dotted. The gap between dashed and solid lines is what the first protocol overstates.
 
     Args:
-        trees: by the column's title; each with the groups `accuracy`: `right` `[posterior, protocol, eps, point]`, and
-            `gradients`: `norm` `[posterior, objective, eps, point]`.
+        trees: trees by the title of the column, each with the groups `accuracy`, which has `right` `[posterior, protocol,
+            eps, point]`, and `gradients`, which has `norm` `[posterior, objective, eps, point]`.
     """
     groups = {name: (tree["accuracy"].to_dataset(), tree["gradients"].to_dataset()) for name, tree in trees.items()}
     measured = {name: (accuracy["right"], gradients["norm"]) for name, (accuracy, gradients) in groups.items()}

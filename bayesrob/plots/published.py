@@ -1,4 +1,4 @@
-"""Published figures beside measured ones."""
+"""Published numbers and measured ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["published"]
 
 
 def published(tree: xr.DataTree) -> Figure:
-    """One panel a row of the table: measured values with intervals, and a cross where the paper printed a number.
+    """Draw a panel for each row of a table: measured values with intervals, and a cross for the published number.
 
     Args:
-        tree: a group `table` with `measured` and `published` (NaN where the paper has none) `[row, column]`, and
-            `interval` `[row, column, bound]`.
+        tree: a group `table` with `measured` and `published` (NaN where the paper has none) `[row, column]`, and `interval`
+            `[row, column, bound]`.
     """
     table = tree["table"].to_dataset()
     rows, columns = table["row"].values.tolist(), table["column"].values.tolist()

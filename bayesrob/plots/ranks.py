@@ -1,4 +1,4 @@
-"""Ranks of each chain's draws among all draws: uniform if the chains sample the same function."""
+"""Ranks of each chain's draws among all draws, which are uniform if the chains sample the same function."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["ranks"]
 
 
 def ranks(tree: xr.DataTree, num_points: int = 3) -> Figure:
-    """ArviZ rank plot of the log probability of the true class, at the test points where chains agree least.
+    """Draw ArviZ's rank plot of the log probability of the true class, at the test points where chains agree least.
 
-    Lines are the chains' empirical distributions of ranks minus the uniform one; ArviZ marks where a chain samples something
-    else than the others, with the p value of that test. (A single chain has nobody to differ from: its ranks are uniform.)
+    The lines are the chains' empirical distributions of ranks minus the uniform one. ArviZ marks where a chain differs from
+    the others, with the p value of that test. The ranks of a single chain are always uniform.
 
     Args:
-        tree: a result of `evaluate` on chains.
+        tree: a result of `evaluate` for chains.
         num_points: number of points that are shown, those with the largest R-hat.
     """
     import arviz as az

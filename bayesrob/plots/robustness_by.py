@@ -1,4 +1,4 @@
-"""How robustness is spread over the settings that share a value, e.g. a width."""
+"""The distribution of robustness over the settings that share a value, e.g. a width."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ __all__ = ["robustness_by"]
 def robustness_by(
     tree: xr.DataTree, place: str = "net.width", attack: str = "FGSM", score: str = "softmax_robustness"
 ) -> Figure:
-    """A panel for each method, a box for each value: quartiles, whiskers to 1.5 times their distance, dots beyond (Tukey).
+    """Draw a panel for each method and a box for each value of a setting.
+
+    A box shows quartiles, with whiskers to 1.5 times their distance and dots beyond (Tukey).
 
     Args:
-        tree: what `sweeps.collect` gives.
+        tree: the result of `sweeps.collect`.
         place: name of the setting, a coordinate over `cell`.
         attack: name of the attack whose score is shown.
         score: name of the score, e.g. "softmax_robustness" or "adversarial_accuracy".
+
+    Example:
+        >>> import xarray as xr
+        >>> scores = {"softmax_robustness": (("cell", "attack"), [[0.5], [0.4]])}
+        >>> group = xr.Dataset(scores, {"attack": ["FGSM"], "net.width": ("cell", [8, 16])})
+        >>> br.plots.robustness_by(xr.DataTree.from_dict({"SGD": group})).axes[0].get_xlabel()
+        'net.width'
     """
     groups = {name: node.to_dataset() for name, node in tree.children.items()}
     figure = Figure(figsize=(1 + 3.2 * len(groups), 3.4), layout="constrained")

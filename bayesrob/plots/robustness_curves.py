@@ -1,4 +1,4 @@
-"""Accuracy against the size of the perturbation, norm by norm."""
+"""Accuracy against the size of the perturbation in each norm."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["robustness_curves"]
 
 
 def robustness_curves(trees: Mapping[str, xr.DataTree]) -> Figure:
-    """The share of points that no attack broke with a perturbation of norm <= eps; a panel a norm, one colour a predictive.
+    """Draw the share of points that no perturbation of norm <= eps broke: a panel for each norm, a colour for each tree.
 
-    Line and band: of the smallest perturbation that any attack found at each point, with its interval. Dotted: each attack
-    alone. Squares: the worst case of the attacks of fixed radius, which should not lie below the line: where it does, those
-    attacks found what the ones that look for the smallest perturbation did not.
+    Line and band: the smallest perturbation of any attack at each point, with its interval. Dotted: each attack alone.
+    Squares: the worst case of the attacks of fixed radius. A square below the line shows that those attacks succeeded where
+    the attacks that minimise the perturbation did not.
 
     Args:
         trees: results of `evaluate` by the name that the legend shows, all with the same attacks.

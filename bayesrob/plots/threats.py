@@ -1,4 +1,4 @@
-"""Many attacks in the same ball, and what they leave together."""
+"""Accuracy under many attacks in the same ball, and in their worst case."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["threats"]
 
 
 def threats(trees: Mapping[str, xr.DataTree]) -> Figure:
-    """Accuracy with intervals, a panel for each threat model, a line for each of its attacks, one colour a predictive.
+    """Draw accuracy with intervals: a panel for each threat model, a row for each attack, a colour for each predictive.
 
-    On top without an attack, then the attacks from the weakest to the strongest, at the bottom all together: points that
-    none of them broke.
+    The first row is the accuracy without an attack. Then follow the attacks from the weakest to the strongest, and last the
+    worst case: the share of points that none of them broke.
 
     Args:
         trees: results of `evaluate` by the name that the legend shows, all with the same attacks.

@@ -1,4 +1,4 @@
-"""Standard against robust accuracy, beside the bound that no classifier passes."""
+"""Standard against robust accuracy, and the bound that no classifier exceeds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["tradeoff"]
 
 
 def tradeoff(trees: Mapping[str, xr.DataTree]) -> Figure:
-    """A panel a world: each classifier with its intervals, the theorem's bound, and a family whose accuracies are exact.
+    """Draw a panel for each data set: classifiers with intervals, the theorem's bound, and linear classifiers.
 
     Args:
-        trees: by the panel's title, groups `classifiers` (`accuracy` and `robust_accuracy` `[classifier]`, their `_interval`
-            `[classifier, bound]`), `bound` (`robust_accuracy` over `accuracy`) and `family` (`accuracy`, `robust_accuracy`).
+        trees: trees by the title of the panel. The accuracies of the linear classifiers are exact. The groups are
+            `classifiers` (`accuracy` and `robust_accuracy` `[classifier]`, their `_interval` `[classifier, bound]`),
+            `bound` (`robust_accuracy` over `accuracy`) and `family` (`accuracy`, `robust_accuracy`).
     """
     figure = Figure(figsize=(1.6 + 3.0 * len(trees), 3.8), layout="constrained")
     named = [tree["classifiers"].to_dataset()["classifier"].values for tree in trees.values()]
@@ -49,7 +50,7 @@ def tradeoff(trees: Mapping[str, xr.DataTree]) -> Figure:
 
 
 def _legend(figure: Figure) -> tuple[list, list[str]]:
-    """Each name once, whichever panel it is in."""
+    """Return the handles and names of all panels, each name once."""
     handles = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""How attacks transfer among several predictives."""
+"""Transfer of adversarial examples between several predictives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ __all__ = ["transfer"]
 
 
 def transfer(tree: xr.DataTree) -> Figure:
-    """Accuracy of each target (columns) on adversarial examples made for each source (rows), with intervals; two panels.
+    """Draw the accuracy of each target (columns) on adversarial examples made for each source (rows), with intervals.
 
-    Left: of all points, and in the last row without an attack. Right: of the points that source and target had right before.
+    The left panel is for all points, and its last row without an attack. The right panel is for the points that both source
+    and target classify correctly before the attack.
 
     Args:
         tree: a group `transfer`, the result of `evaluation.transfer_matrix`.

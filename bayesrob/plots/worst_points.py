@@ -1,4 +1,4 @@
-"""What the chain plots share: the test points where chains agree least, as ArviZ wants them."""
+"""What the plots of chains share: the test points where chains agree least, in ArviZ's form, and its figures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ __all__ = ["plotted", "worst_points"]
 
 
 def worst_points(tree: xr.DataTree, num_points: int) -> xr.DataTree:
-    """A group `posterior` of the log probability of the true class `[chain, draw]`, one variable for each point.
+    """Return a group `posterior` with the log probability of the true class `[chain, draw]`, one variable for each point.
 
-    The points with the largest R-hat come first; undefined R-hats (constant draws, one chain) last.
+    Args:
+        tree: a result of `evaluate` for chains.
+        num_points: number of points. Those with the largest R-hat come first, and undefined R-hats (constant draws, one
+            chain) last.
     """
     diagnostics = tree["diagnostics"].to_dataset()
     rhat = diagnostics["rhat"].values
@@ -28,11 +31,18 @@ def worst_points(tree: xr.DataTree, num_points: int) -> xr.DataTree:
 
 
 def plotted(plot: Callable[..., Any], posterior: xr.DataTree, size: tuple[float, float], **options: Any) -> Figure:
-    """The figure of an ArviZ plot, released from pyplot, which would keep it alive."""
+    """Return the figure of an ArviZ plot, released from pyplot, which would hold it in memory.
+
+    Args:
+        plot: the function of ArviZ.
+        posterior: the result of `worst_points`.
+        size: width and height of the figure in inches.
+        **options: further arguments of `plot`.
+    """
     from matplotlib import pyplot
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ArviZ warns of constant chains, which the diagnostics say already
+        warnings.simplefilter("ignore")  # ArviZ warns about constant chains, which the diagnostics report
         collection = plot(
             posterior, backend="matplotlib", figure_kwargs={"figsize": size, "layout": "constrained"}, **options
         )

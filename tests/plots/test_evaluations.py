@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 from bayesrob import plots
-from tests.plots.makers import make_gradients, make_tree
+from tests.plots.gradient_makers import make_gradients
+from tests.plots.makers import make_tree
 
 
 def texts(figure) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from bayesrob import plots
 from bayesrob.analysis.gradients import QUANTILES
-from tests.plots.makers import make_gradients, make_grid
+from tests.plots.gradient_makers import make_gradients, make_grid
 
 
 def lines(axes) -> list[np.ndarray]:

@@ -7,12 +7,12 @@ import pytest
 
 from bayesrob import plots
 from bayesrob.errors import InputError
-from tests.plots.makers import (
+from tests.plots.gradient_makers import make_parts
+from tests.plots.model_makers import (
     make_accuracy,
     make_curves,
     make_definitions,
     make_features,
-    make_parts,
     make_pictures,
     make_spread,
     make_sweep,

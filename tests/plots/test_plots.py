@@ -6,24 +6,24 @@ import pytest
 import xarray as xr
 
 from bayesrob import plots
+from tests.plots.gradient_makers import make_gradients, make_grid, make_parts
 from tests.plots.makers import (
+    make_epochs,
+    make_gauntlet,
+    make_protocols,
+    make_table,
+    make_transfer,
+    make_tree,
+)
+from tests.plots.model_makers import (
     make_accuracy,
     make_curves,
     make_definitions,
-    make_epochs,
     make_features,
-    make_gauntlet,
-    make_gradients,
-    make_grid,
-    make_parts,
     make_pictures,
-    make_protocols,
     make_spread,
     make_sweep,
-    make_table,
     make_tradeoff,
-    make_transfer,
-    make_tree,
 )
 
 ARGUMENTS = {
