@@ -3,9 +3,11 @@
 from bayesrob.analysis.bias_variance import bias_variance
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
 from bayesrob.analysis.detection import auroc, detection, uncertainty
-from bayesrob.analysis.diagnostics import chain_diagnostics
-from bayesrob.analysis.gradients import component_quantiles, gradient_statistics, mean_cosine
+from bayesrob.analysis.diagnostics import MIN_BFMI, chain_diagnostics
+from bayesrob.analysis.findings import BELIEVED, NOT_JUDGED
+from bayesrob.analysis.gradients import checked_prefixes, component_quantiles, gradient_statistics, mean_cosine
 from bayesrob.analysis.intervals import (
+    LEVEL,
     binomial_interval,
     difference_interval,
     mean_interval,
@@ -21,10 +23,15 @@ from bayesrob.analysis.tradeoff import hinge_loss, linear_accuracy, tradeoff
 from bayesrob.analysis.validity import validity
 
 __all__ = [
+    "BELIEVED",
+    "LEVEL",
+    "MIN_BFMI",
+    "NOT_JUDGED",
     "auroc",
     "bias_variance",
     "binomial_interval",
     "chain_diagnostics",
+    "checked_prefixes",
     "component_quantiles",
     "detection",
     "difference_interval",

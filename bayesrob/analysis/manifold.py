@@ -38,7 +38,7 @@ def split_gradients(gradients: Any, normal: Any = None, tangent: Any = None) -> 
     Example:
         >>> import numpy as np
         >>> axis = np.array([[[0.0, 1.0]]])
-        >>> float(br.analysis.split_gradients(np.array([[3.0, 4.0]]), normal=axis)["normal_norm"])
+        >>> br.analysis.split_gradients(np.array([[3.0, 4.0]]), normal=axis)["normal_norm"].item()
         4.0
     """
     basis, is_normal = _basis(normal, tangent)

@@ -39,7 +39,7 @@ def rank_correlation(
         InputError: lengths that differ, numbers that are not finite, or a level outside (0, 1).
 
     Example:
-        >>> br.analysis.rank_correlation([1, 2, 3, 4, 5], [1, 4, 9, 16, 25])[0]
+        >>> round(br.analysis.rank_correlation([1, 2, 3, 4, 5], [1, 4, 9, 16, 25], num_resamples=100)[0], 6)
         1.0
     """
     check_level(level)

@@ -39,7 +39,7 @@ def robustness(clean: xr.DataArray, adversarial: xr.DataArray, labels: xr.DataAr
         >>> clean = xr.DataArray(np.log([[0.9, 0.1], [0.4, 0.6]]), dims=("point", "class"))
         >>> attacked = clean[:, ::-1].expand_dims(attack=["swap"])
         >>> scores = br.analysis.robustness(clean, attacked, xr.DataArray([0, 1], dims="point"))
-        >>> float(scores["accuracy"]), float(scores["adversarial_accuracy"])
+        >>> scores["accuracy"].item(), scores["adversarial_accuracy"].item()
         (1.0, 0.0)
     """
     for name, values in (("clean", clean), ("adversarial", adversarial)):

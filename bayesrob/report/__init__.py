@@ -1,4 +1,4 @@
-"""A results folder, or an audit -> one HTML page."""
+"""Reports: one HTML page for a folder of results, or for an audit."""
 
 from bayesrob.report.audit import render_audit
 from bayesrob.report.render import render

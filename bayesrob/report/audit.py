@@ -1,4 +1,4 @@
-"""One self-contained page from an audit: two verdicts, the figure, and why each check passed or failed."""
+"""The page of an audit: its two verdicts, its accuracies, and why each check passed or failed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from bayesrob.report.render import environment
 __all__ = ["render_audit"]
 
 FIGURES = {
-    "accuracy": "the points as they are",
-    "robust_accuracy": "the audited attack",
-    "strongest_accuracy": "the strongest attack found",
+    "accuracy": "points without an attack",
+    "robust_accuracy": "points after the audited attack",
+    "strongest_accuracy": "points after the strongest attack",
 }
 MARKS = {"passed": "good", "not_applicable": "none"}
 
 
 def render_audit(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write the page of an audit, as `br.audit` returns it, to the file `path`, and return that.
+    """Write the page of an audit.
 
-    The page holds everything itself (no script, no network), so it can be sent by mail.
+    The page contains everything that it shows, without scripts and links, so that it can be sent by mail.
+
+    Args:
+        tree: the result of `br.audit`.
+        path: path of the HTML file.
+
+    Returns:
+        `path`.
     """
     figures, runs = tree["figures"].to_dataset(), tree["runs"].to_dataset()
     records = {name: json.loads(value) for name, value in tree.attrs.items()}

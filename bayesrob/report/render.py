@@ -1,4 +1,4 @@
-"""One self-contained page from a results folder: what was measured, how, and what to distrust."""
+"""The page of a folder of results: what was measured, with which settings, and how far it can be trusted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 import xarray as xr
 
-from bayesrob.analysis.diagnostics import MIN_BFMI
+from bayesrob.analysis import MIN_BFMI
 from bayesrob.errors import CheckpointError
 from bayesrob.evaluation.results import read_manifest
 from bayesrob.report.verdicts import figure_rows
@@ -23,9 +23,15 @@ __all__ = ["environment", "render"]
 
 
 def render(folder: str | os.PathLike[str]) -> Path:
-    """Write `report.html` into `folder` and return its path.
+    """Write `report.html` into a folder of results.
 
-    The page holds everything itself (figures as data, no script, no network), so it can be sent by mail.
+    The page contains everything that it shows (figures as data, no scripts, no links), so that it can be sent by mail.
+
+    Args:
+        folder: folder of the results of a study.
+
+    Returns:
+        The path of the page.
 
     Raises:
         CheckpointError: no results in the folder, or one of its files is missing.
@@ -54,7 +60,7 @@ def render(folder: str | os.PathLike[str]) -> Path:
 
 
 def environment() -> jinja2.Environment:
-    """Where the templates are, with everything in them escaped."""
+    """Return the environment of the templates, which escapes every text that it inserts."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bayesrob.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -70,7 +76,7 @@ def _table(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
 def _figure(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
     content = (folder / entry["file"]).read_bytes()
     width, height = struct.unpack(">II", content[16:24])  # of a PNG's header
-    # On a phone, letters in a wide figure would be too small to read: it scrolls there.
+    # On a phone the letters of a wide figure would be too small to read, so that it scrolls there.
     return {**entry, "source": f"data:image/png;base64,{base64.b64encode(content).decode()}", "wide": width > 2 * height}
 
 
@@ -85,7 +91,7 @@ def _tree(folder: Path, entry: dict[str, str]) -> dict[str, Any]:
 
 
 def _flags(tree: xr.DataTree) -> list[tuple[bool | None, str]]:
-    """Each diagnostic in words, and whether it is as it should be (None: no verdict)."""
+    """Return each diagnostic in words, and whether it is good; None where it is for comparison only."""
     if "diagnostics" not in tree.children:
         return []
     diagnostics = tree["diagnostics"].to_dataset()
@@ -118,7 +124,7 @@ def _flags(tree: xr.DataTree) -> list[tuple[bool | None, str]]:
         count = int(stats["reached_max_treedepth"].sum())
         flags.append((count == 0, f"{count} trajectories cut off at the largest tree depth"))
     if "weight_rhat_max" in diagnostics:
-        # Beside, and no verdict: weights of a network may disagree where its functions agree.
+        # For comparison only, because weights of a network may disagree where its functions agree.
         text = f"R-hat of single weights, median {float(diagnostics['weight_rhat'].median()):.3f}, for comparison only"
         flags.append((None, text))
     if "distinct_draws" in diagnostics:

@@ -1,18 +1,23 @@
-"""Each figure of an evaluation with the verdict of the cheap checks, and what speaks against it."""
+"""The verdict of the checks of an evaluation on each of its accuracies, with the reasons."""
 
 from __future__ import annotations
 
 import xarray as xr
 
-from bayesrob.analysis.findings import BELIEVED, NOT_JUDGED
+from bayesrob.analysis import BELIEVED, NOT_JUDGED
 
 __all__ = ["figure_rows"]
 
 
 def figure_rows(tree: xr.DataTree) -> list[dict[str, object]]:
-    """Return a row for each attack and each ball's worst case: `figure`, `accuracy`, `verdict`, `mark`, `reasons`.
+    """Return the rows of the report's table of verdicts.
 
-    Trees that carry no verdict have no rows.
+    Args:
+        tree: a result of `evaluate`.
+
+    Returns:
+        A row for each attack, for the worst case in each ball, and for the posterior, with `figure`, `accuracy`,
+        `verdict`, `mark` and `reasons`. A tree without verdicts has no rows.
     """
     if "checks" not in tree.children or "verdict" not in tree["robustness"]:
         return []
