@@ -43,8 +43,8 @@ def robustness_curves(trees: Mapping[str, xr.DataTree]) -> Figure:
             low, high = curve["accuracy_interval"].values.T
             axes.fill_between(curve["eps"], low, high, step="post", color=colour, alpha=0.15, linewidth=0)
             for name in names if len(names) > 1 else []:
-                alone = robustness_curve(smallest.sel(attack=name))
-                axes.step(alone["eps"], alone["accuracy"], ":", where="post", color=colour, linewidth=0.8)
+                single = robustness_curve(smallest.sel(attack=name))
+                axes.step(single["eps"], single["accuracy"], ":", where="post", color=colour, linewidth=0.8)
             scores = tree["robustness"].to_dataset().transpose(..., "bound")
             balls = scores.isel(threat=np.flatnonzero(scores["norm"].values == norm))
             values = balls["worst_case_accuracy"].values

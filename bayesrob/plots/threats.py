@@ -44,8 +44,8 @@ def threats(trees: Mapping[str, xr.DataTree]) -> Figure:
         step = 0.6 / len(scores)
         for i, ((name, s), colour) in enumerate(zip(scores.items(), sns.color_palette("colorblind"), strict=False)):
             at, worst = s.sel(attack=inside), s.sel(threat=threat)
-            alone, together = at["adversarial_accuracy"].values, worst["worst_case_accuracy"].item()
-            values = np.array([s["accuracy"].item(), *alone, together])
+            single, worst_case = at["adversarial_accuracy"].values, worst["worst_case_accuracy"].item()
+            values = np.array([s["accuracy"].item(), *single, worst_case])
             intervals = [
                 s["accuracy_interval"].values,
                 *at["adversarial_accuracy_interval"].values,

@@ -41,8 +41,8 @@ def estimate(plan: Plan, workers: int = 1) -> float:
                     start = time.perf_counter()
                     method.fit(network, dataset, seed=cell.seed)
                     seconds = time.perf_counter() - start
-            alone = dataclasses.replace(cell, evaluation={"attacks": {}, "num_points": 1})
-            total += seconds / cost_of([alone]) * sum(run.cost for run in runs)
+            unscored = dataclasses.replace(cell, evaluation={"attacks": {}, "num_points": 1})
+            total += seconds / cost_of([unscored]) * sum(run.cost for run in runs)
     finally:
         torch.set_num_threads(before)
     return total / workers
