@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import optimize, special
+from scipy import special
 
 from bayesrob.analysis.intervals import LEVEL, binomial_interval, check_level
 from bayesrob.arguments import number
@@ -180,6 +180,8 @@ def _below(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _separated(m: int, n: int, z: float) -> float:
     """Return the smallest area that is compatible with one: (1 - area)^2 = z^2 variance(area)."""
+    from scipy import optimize  # imported here because it takes a tenth of a second
+
     count = (m + n) / 2 - 1
 
     def excess(area: float) -> float:

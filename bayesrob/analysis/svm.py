@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import linalg, optimize
+from scipy import linalg
 
 from bayesrob.analysis.tradeoff import check_radius, check_world, expected_excess
 from bayesrob.arguments import number, whole
@@ -139,6 +139,8 @@ def population_svm(d: int, eta: float, p: float, eps: float = 0.0) -> xr.Dataset
 
 def _least(f: Callable[[float], float], hi: float) -> tuple[float, float]:
     """Return where a convex f is smallest on [0, hi], and its value there; an end is returned exactly."""
+    from scipy import optimize  # imported here because it takes a tenth of a second
+
     inner = float(optimize.minimize_scalar(f, bounds=(0.0, hi), method="bounded", options={"xatol": 1e-10}).x)  # pyright: ignore
     return min(((at, f(at)) for at in (0.0, hi, inner)), key=lambda pair: pair[1])
 
