@@ -20,7 +20,7 @@ from bayesrob.errors import InputError
 INF = math.inf
 
 
-def found(*rows, **coords) -> xr.DataArray:
+def perturbations(*rows, **coords) -> xr.DataArray:
     names = coords or {"attack": [f"a{i}" for i in range(len(rows))]}
     (dim,) = names
     return xr.DataArray(np.array(rows, dtype=float), dims=(dim, "point"), coords=names)
@@ -60,7 +60,7 @@ def test_dimensions_in_another_order_are_the_same(points):
 
 def test_a_curve_by_hand():
     """Of five points one is wrong at once, two fall at 0.1 and 0.2, one at 0.2 too, one never."""
-    curve = robustness_curve(found([0.0, 0.1, 0.2, 0.2, INF]), level=0.9).sel(attack="a0")
+    curve = robustness_curve(perturbations([0.0, 0.1, 0.2, 0.2, INF]), level=0.9).sel(attack="a0")
     np.testing.assert_array_equal(curve["eps"], [0.0, 0.1, 0.2])
     # A perturbation of exactly eps is one of norm <= eps.
     np.testing.assert_allclose(curve["accuracy"], [0.8, 0.6, 0.2])
@@ -70,12 +70,12 @@ def test_a_curve_by_hand():
 
 
 def test_a_curve_where_it_is_asked_for():
-    curve = robustness_curve(found([0.1, 0.2, INF, INF]), eps=[0.05, 0.1, 0.15, 3.0])
+    curve = robustness_curve(perturbations([0.1, 0.2, INF, INF]), eps=[0.05, 0.1, 0.15, 3.0])
     np.testing.assert_allclose(curve["accuracy"][0], [1.0, 0.75, 0.75, 0.5])
 
 
 def test_several_attacks_share_an_axis_and_their_best_lies_below_each():
-    rows = found([0.1, INF, 0.3], [INF, 0.2, 0.1])
+    rows = perturbations([0.1, INF, 0.3], [INF, 0.2, 0.1])
     both = robustness_curve(rows)
     np.testing.assert_array_equal(both["eps"], [0.0, 0.1, 0.2, 0.3])
     np.testing.assert_allclose(both["accuracy"], np.array([[3, 2, 2, 1], [3, 2, 1, 1]]) / 3)
@@ -95,7 +95,7 @@ def test_other_dimensions_are_kept():
 
 
 def test_nothing_found_is_a_flat_line():
-    curve = robustness_curve(found([INF, INF]))
+    curve = robustness_curve(perturbations([INF, INF]))
     np.testing.assert_array_equal(curve["eps"], [0.0])
     assert float(curve["accuracy"].item()) == 1.0
 
@@ -103,17 +103,17 @@ def test_nothing_found_is_a_flat_line():
 @pytest.mark.parametrize("bad", [[np.nan, 0.1], [-0.1, 0.1], []])
 def test_what_is_no_smallest_perturbation_is_refused(bad):
     with pytest.raises(InputError, match="empty, negative or NaN"):
-        robustness_curve(found(bad))
+        robustness_curve(perturbations(bad))
 
 
 @pytest.mark.parametrize("eps", [[], [0.2, 0.1], [0.1, 0.1], [-0.1, 0.1], [0.1, INF], [[0.1]]])
 def test_eps_that_do_not_increase_are_refused(eps):
     with pytest.raises(InputError, match="Give increasing numbers"):
-        robustness_curve(found([0.1]), eps=eps)
+        robustness_curve(perturbations([0.1]), eps=eps)
 
 
 def test_medians_by_hand():
-    rows = found(
+    rows = perturbations(
         [0.0, 0.1, 0.3, 0.2, 0.0],  # of the three that were right
         [0.4, 0.1, 0.3, 0.2, 0.0],  # of four: between the middle ones
         [INF, 0.1, INF, 0.2, 0.0],  # half of four failed
@@ -131,7 +131,7 @@ def test_medians_by_hand():
 
 
 def test_a_median_beside_infinity_is_no_nan():
-    medians = median_perturbation(found([0.1, INF], [INF, INF], [0.1, 0.1, INF][:2]))
+    medians = median_perturbation(perturbations([0.1, INF], [INF, INF], [0.1, 0.1, INF][:2]))
     np.testing.assert_array_equal(medians["median_perturbation"], [INF, INF, 0.1])
 
 

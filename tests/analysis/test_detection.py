@@ -25,12 +25,12 @@ def draws(seed: int = 0, scale: float = 3.0, shape: tuple[int, int, int] = (7, 2
 def test_scores_are_their_definitions():
     log_p = draws()
     p = np.exp(log_p)
-    found = uncertainty(log_p)
-    np.testing.assert_allclose(found["entropy"], stats.entropy(p.mean(0), axis=-1), rtol=1e-12)
-    np.testing.assert_allclose(found["expected_entropy"], stats.entropy(p, axis=-1).mean(0), rtol=1e-12)
+    table = uncertainty(log_p)
+    np.testing.assert_allclose(table["entropy"], stats.entropy(p.mean(0), axis=-1), rtol=1e-12)
+    np.testing.assert_allclose(table["expected_entropy"], stats.entropy(p, axis=-1).mean(0), rtol=1e-12)
     divergence = stats.entropy(p, p.mean(0, keepdims=True), axis=-1).mean(0)
-    np.testing.assert_allclose(found["mutual_information"], divergence, rtol=1e-10)
-    np.testing.assert_allclose(found["mutual_information"], found["entropy"] - found["expected_entropy"], atol=1e-14)
+    np.testing.assert_allclose(table["mutual_information"], divergence, rtol=1e-10)
+    np.testing.assert_allclose(table["mutual_information"], table["entropy"] - table["expected_entropy"], atol=1e-14)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 300.0])
@@ -45,16 +45,16 @@ def test_certain_draws_that_contradict_each_other():
     for classes in (2, 5):
         with np.errstate(divide="ignore"):
             log_p = np.log(np.eye(classes))[:, None, :]
-        found = uncertainty(log_p)
-        assert float(found["mutual_information"][0]) == pytest.approx(math.log(classes), rel=1e-14)
-        assert float(found["entropy"][0]) == pytest.approx(math.log(classes), rel=1e-14)
-        assert float(found["expected_entropy"][0]) == 0
+        table = uncertainty(log_p)
+        assert float(table["mutual_information"][0]) == pytest.approx(math.log(classes), rel=1e-14)
+        assert float(table["entropy"][0]) == pytest.approx(math.log(classes), rel=1e-14)
+        assert float(table["expected_entropy"][0]) == 0
 
 
 def test_a_fair_coin_is_open_and_not_disagreed_about():
-    found = uncertainty(np.full((9, 1, 2), math.log(0.5)))
-    assert float(found["entropy"][0]) == pytest.approx(math.log(2), rel=1e-14)
-    assert float(found["mutual_information"][0]) == pytest.approx(0, abs=1e-15)
+    table = uncertainty(np.full((9, 1, 2), math.log(0.5)))
+    assert float(table["entropy"][0]) == pytest.approx(math.log(2), rel=1e-14)
+    assert float(table["mutual_information"][0]) == pytest.approx(0, abs=1e-15)
 
 
 def test_what_float32_would_round_away():
@@ -156,36 +156,36 @@ def test_no_scores_no_area():
 def test_the_detector_keeps_to_its_false_positives():
     rng = np.random.default_rng(0)
     clean, adversarial = rng.normal(size=200), rng.normal(2, size=50)
-    found = detection(clean, adversarial)
-    threshold = float(found["threshold"])
+    table = detection(clean, adversarial)
+    threshold = float(table["threshold"])
     assert (clean > threshold).sum() == 10
-    assert float(found["false_positive_rate"]) == 0.05
+    assert float(table["false_positive_rate"]) == 0.05
     passed = int((adversarial <= threshold).sum())
-    assert float(found["false_negative_rate"]) == passed / 50
-    np.testing.assert_allclose(found["false_negative_interval"], binomial_interval(passed, 50))
-    assert (float(found["auroc"]), *found["auroc_interval"].values) == auroc(clean, adversarial)
+    assert float(table["false_negative_rate"]) == passed / 50
+    np.testing.assert_allclose(table["false_negative_interval"], binomial_interval(passed, 50))
+    assert (float(table["auroc"]), *table["auroc_interval"].values) == auroc(clean, adversarial)
 
 
 def test_the_threshold_of_normal_scores():
     """At d the share that passes is Phi(Phi^-1(0.95) - d)."""
     rng = np.random.default_rng(1)
-    found = detection(rng.normal(size=200_000), rng.normal(1.5, size=200_000))
-    assert float(found["false_negative_rate"]) == pytest.approx(stats.norm.cdf(stats.norm.ppf(0.95) - 1.5), abs=0.005)
+    table = detection(rng.normal(size=200_000), rng.normal(1.5, size=200_000))
+    assert float(table["false_negative_rate"]) == pytest.approx(stats.norm.cdf(stats.norm.ppf(0.95) - 1.5), abs=0.005)
 
 
 def test_equal_scores_pass():
     """One network has no mutual information: nothing is refused, not everything."""
-    found = detection(np.zeros(30), np.zeros(20))
-    assert float(found["false_positive_rate"]) == 0
-    assert float(found["false_negative_rate"]) == 1
-    assert float(found["auroc"]) == 0.5
+    table = detection(np.zeros(30), np.zeros(20))
+    assert float(table["false_positive_rate"]) == 0
+    assert float(table["false_negative_rate"]) == 1
+    assert float(table["auroc"]) == 0.5
 
 
 def test_without_adversarial_points_nothing_is_known():
-    found = detection(np.arange(100.0), [])
-    assert math.isnan(float(found["auroc"]))
-    assert math.isnan(float(found["false_negative_rate"]))
-    assert float(found["threshold"]) == 94
+    table = detection(np.arange(100.0), [])
+    assert math.isnan(float(table["auroc"]))
+    assert math.isnan(float(table["false_negative_rate"]))
+    assert float(table["threshold"]) == 94
     assert math.isnan(float(detection([], [1.0])["threshold"]))
 
 

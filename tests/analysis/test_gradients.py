@@ -66,13 +66,13 @@ def by_hand(gradients, log_p, count, num_chains):
 def test_every_statistic_is_the_loop_s(num_chains):
     gradients, log_p = draws()
     prefixes = (1, 2, 10, 37, 60)
-    found = gradient_statistics(gradients, log_p, prefixes, num_chains)
+    statistics = gradient_statistics(gradients, log_p, prefixes, num_chains)
     for objective, weights in (("expected_loss", None), ("predictive_loss", log_p)):
         for count in prefixes:
             for point in range(4):
                 w = None if weights is None else weights[:, point]
                 expected, mean = by_hand(gradients[:, point], w, count, num_chains)
-                at = found.sel(objective=objective, num_draws=count).isel(point=point)
+                at = statistics.sel(objective=objective, num_draws=count).isel(point=point)
                 np.testing.assert_allclose(at["gradient"], mean, rtol=1e-12, atol=1e-14)
                 for name, value in expected.items():
                     np.testing.assert_allclose(at[name], value, rtol=1e-9, err_msg=f"{name} {objective} {count}")
@@ -82,12 +82,12 @@ def test_mirrored_draws_cancel_and_the_error_says_so():
     """Pairs g, -g: the average is zero to rounding, far inside its standard error; nothing is left without that."""
     half = np.random.default_rng(1).standard_normal((250, 3, 20))
     gradients = np.stack([half, -half], axis=1).reshape(500, 3, 20)
-    found = gradient_statistics(gradients, np.zeros((500, 3)), (10, 100, 500))
-    assert (found["norm"] < 1e-14).all()
-    expected = np.sqrt(20 / found["num_draws"]).broadcast_like(found["norm"]).transpose(*found["norm"].dims)
-    np.testing.assert_allclose(found["standard_error"], expected, rtol=0.35)
-    assert (found["debiased_norm"] == 0).all()
-    assert (found["unsure_fraction"] == 1).all()
+    statistics = gradient_statistics(gradients, np.zeros((500, 3)), (10, 100, 500))
+    assert (statistics["norm"] < 1e-14).all()
+    expected = np.sqrt(20 / statistics["num_draws"]).broadcast_like(statistics["norm"]).transpose(*statistics["norm"].dims)
+    np.testing.assert_allclose(statistics["standard_error"], expected, rtol=0.35)
+    assert (statistics["debiased_norm"] == 0).all()
+    assert (statistics["unsure_fraction"] == 1).all()
 
 
 def test_what_does_not_cancel_converges_as_one_over_the_root():
@@ -95,23 +95,23 @@ def test_what_does_not_cancel_converges_as_one_over_the_root():
     rng = np.random.default_rng(2)
     mu, points, components = 0.3, 400, 16
     gradients = mu + 2 * rng.standard_normal((500, points, components))
-    found = gradient_statistics(gradients, num_draws=(10, 50, 100, 250, 500)).sel(objective="expected_loss")
+    statistics = gradient_statistics(gradients, num_draws=(10, 50, 100, 250, 500)).sel(objective="expected_loss")
     trace, squared = 4 * components, mu**2 * components
-    expected = trace / found["num_draws"]
-    np.testing.assert_allclose((found["standard_error"] ** 2).mean("point"), expected, rtol=0.02)
-    np.testing.assert_allclose((found["norm"] ** 2).mean("point"), squared + expected, rtol=0.04)
-    slope = np.polyfit(np.log(found["num_draws"]), np.log(found["standard_error"].mean("point")), 1)[0]
+    expected = trace / statistics["num_draws"]
+    np.testing.assert_allclose((statistics["standard_error"] ** 2).mean("point"), expected, rtol=0.02)
+    np.testing.assert_allclose((statistics["norm"] ** 2).mean("point"), squared + expected, rtol=0.04)
+    slope = np.polyfit(np.log(statistics["num_draws"]), np.log(statistics["standard_error"].mean("point")), 1)[0]
     assert slope == pytest.approx(-0.5, abs=0.01)
-    error = np.abs(np.linalg.norm(found["gradient"] - mu, axis=-1)).mean(-1)
-    assert np.polyfit(np.log(found["num_draws"]), np.log(error), 1)[0] == pytest.approx(-0.5, abs=0.02)
-    assert float(found["debiased_norm"].isel(num_draws=-1).mean()) == pytest.approx(math.sqrt(squared), rel=0.02)
+    error = np.abs(np.linalg.norm(statistics["gradient"] - mu, axis=-1)).mean(-1)
+    assert np.polyfit(np.log(statistics["num_draws"]), np.log(error), 1)[0] == pytest.approx(-0.5, abs=0.02)
+    assert float(statistics["debiased_norm"].isel(num_draws=-1).mean()) == pytest.approx(math.sqrt(squared), rel=0.02)
 
 
 @pytest.mark.parametrize("num_chains", [None, 1, 4])
 def test_intervals_cover_a_true_zero_as_often_as_they_say(num_chains):
     gradients = np.random.default_rng(3).standard_normal((200, 500, 4))
-    found = gradient_statistics(gradients, num_draws=[200], num_chains=num_chains)
-    assert float(found["unsure_fraction"].mean()) == pytest.approx(0.95, abs=0.012)
+    statistics = gradient_statistics(gradients, num_draws=[200], num_chains=num_chains)
+    assert float(statistics["unsure_fraction"].mean()) == pytest.approx(0.95, abs=0.012)
 
 
 def test_batch_means_see_correlated_chains():
@@ -135,16 +135,16 @@ def test_chains_that_have_not_met_do_not_pass_for_a_gradient():
     rng = np.random.default_rng(5)
     places = rng.standard_normal((1, 4, 300, 50))
     gradients = (places + 0.01 * rng.standard_normal((100, 4, 300, 50))).reshape(400, 300, 50)
-    found = gradient_statistics(gradients, num_draws=[400], num_chains=4).squeeze()
-    assert float((found["norm"] ** 2).mean()) == pytest.approx(50 / 4, rel=0.05)
-    assert float((found["standard_error"] ** 2).mean()) == pytest.approx(50 / 4, rel=0.05)
+    statistics = gradient_statistics(gradients, num_draws=[400], num_chains=4).squeeze()
+    assert float((statistics["norm"] ** 2).mean()) == pytest.approx(50 / 4, rel=0.05)
+    assert float((statistics["standard_error"] ** 2).mean()) == pytest.approx(50 / 4, rel=0.05)
     assert float((gradient_statistics(gradients, num_draws=[400])["standard_error"] ** 2).mean()) < 0.2
 
 
 @pytest.mark.parametrize(("num_chains", "count"), [(None, 60), (1, 60), (4, 40), (4, 42)])
 def test_cosines_are_those_of_the_batches_averages(num_chains, count):
     gradients, log_p = draws()
-    found = gradient_statistics(gradients, log_p, [count], num_chains)["cosine"].squeeze("num_draws")
+    statistics = gradient_statistics(gradients, log_p, [count], num_chains)["cosine"].squeeze("num_draws")
     total = 10 if num_chains in (None, 1) else num_chains
     batch = [d * 10 // count if num_chains == 1 else d % total for d in range(count)]
     for objective, weight in (("expected_loss", np.ones_like(log_p)), ("predictive_loss", np.exp(log_p))):
@@ -155,7 +155,7 @@ def test_cosines_are_those_of_the_batches_averages(num_chains, count):
             means /= np.linalg.norm(means, axis=1, keepdims=True)
             expected = means @ means.T
             np.fill_diagonal(expected, math.nan)
-            np.testing.assert_allclose(found.sel(objective=objective).isel(point=point), expected, rtol=1e-9)
+            np.testing.assert_allclose(statistics.sel(objective=objective).isel(point=point), expected, rtol=1e-9)
 
 
 def test_the_mean_cosine_is_the_squared_length_of_the_expected_direction():
@@ -173,8 +173,8 @@ def test_intervals_of_the_mean_cosine_are_over_draws_not_over_points():
     excluded = 0
     for _ in range(300):
         shared = rng.standard_normal((100, 1, 1)) * rng.standard_normal((1, 20, 6))
-        found = gradient_statistics(shared + 0.01 * rng.standard_normal((100, 20, 6)), num_draws=[100])
-        _, low, _ = mean_cosine(found["cosine"].squeeze())
+        statistics = gradient_statistics(shared + 0.01 * rng.standard_normal((100, 20, 6)), num_draws=[100])
+        _, low, _ = mean_cosine(statistics["cosine"].squeeze())
         excluded += low > 0
     assert excluded <= 0.06 * 300
 
@@ -206,23 +206,23 @@ def test_whole_numbers_are_numbers():
 
 def test_a_draw_that_gives_the_label_no_probability_has_no_part_in_the_predictive_loss():
     gradients = np.array([[[1.0]], [[-5.0]]])
-    found = gradient_statistics(gradients, [[-0.1], [-800.0]], [2]).sel(objective="predictive_loss")
-    assert float(found["gradient"].squeeze()) == 1.0
-    assert float(found["draw_norm"].squeeze()) == 1.0
+    statistics = gradient_statistics(gradients, [[-0.1], [-800.0]], [2]).sel(objective="predictive_loss")
+    assert float(statistics["gradient"].squeeze()) == 1.0
+    assert float(statistics["draw_norm"].squeeze()) == 1.0
 
 
 def test_float32_underflow_counts_as_zero_and_float64_does_not():
     gradients = np.full((2, 1, 3), 1e-60)
     assert float(gradient_statistics(gradients, num_draws=[2])["zero_fraction"].squeeze()) == 0
-    found = gradient_statistics(gradients.astype(np.float32), num_draws=[2])
-    assert float(found["zero_fraction"].squeeze()) == 1
-    assert found["gradient"].dtype == np.float32
+    statistics = gradient_statistics(gradients.astype(np.float32), num_draws=[2])
+    assert float(statistics["zero_fraction"].squeeze()) == 1
+    assert statistics["gradient"].dtype == np.float32
 
 
 def test_component_quantiles_pool_points_and_components():
     gradients, _ = draws()
-    found = gradient_statistics(gradients, num_draws=[1, 60])
-    quantiles = component_quantiles(found["gradient"], (0.0, 0.5, 1.0))
+    statistics = gradient_statistics(gradients, num_draws=[1, 60])
+    quantiles = component_quantiles(statistics["gradient"], (0.0, 0.5, 1.0))
     everything = gradients.mean(0).ravel()
     expected = [everything.min(), np.median(everything), everything.max()]
     np.testing.assert_allclose(quantiles.sel(objective="expected_loss", num_draws=60), expected, rtol=1e-12)

@@ -38,10 +38,12 @@ def test_parts_recombine_whichever_basis_is_given(name):
     g = np.random.default_rng(0).standard_normal((7, *data.x_test.shape))
     by_normal, by_tangent = split_gradients(g, normal=normal), split_gradients(g, tangent=tangent)
     assert by_normal["tangent"].dims == ("draw", "point", "component")
-    for found in (by_normal, by_tangent):
-        np.testing.assert_allclose(found["tangent"] + found["normal"], g, rtol=0, atol=1e-14)
-        np.testing.assert_allclose(found["tangent_norm"] ** 2 + found["normal_norm"] ** 2, (g**2).sum(-1), rtol=1e-12)
-        np.testing.assert_allclose((found["tangent"] * found["normal"]).sum("component"), 0, atol=1e-13)
+    for gradient_parts in (by_normal, by_tangent):
+        np.testing.assert_allclose(gradient_parts["tangent"] + gradient_parts["normal"], g, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(
+            gradient_parts["tangent_norm"] ** 2 + gradient_parts["normal_norm"] ** 2, (g**2).sum(-1), rtol=1e-12
+        )
+        np.testing.assert_allclose((gradient_parts["tangent"] * gradient_parts["normal"]).sum("component"), 0, atol=1e-13)
     for part in ("tangent", "normal"):
         np.testing.assert_allclose(by_normal[part], by_tangent[part], rtol=0, atol=1e-13)
     assert by_normal.attrs == by_tangent.attrs
@@ -52,22 +54,22 @@ def test_functions_of_the_nearest_point_have_tangent_gradients(name):
     """f(pi(x)) does not change off the support: lemma 1's other half. The distance to the support changes only there."""
     data, normal, _ = world(name)
     net = br.nets.mlp(data.shape[0], (16,), 1, activation="tanh").double()
-    found = split_gradients(gradient(lambda x: net(data.truth.project(x)), data.x_test), normal=normal)
-    assert float(found["tangent_norm"].min()) > 1e-3
-    assert float(found["normal_norm"].max()) < 1e-6
-    assert float(found["normal_share"].max()) < 1e-6
+    gradient_parts = split_gradients(gradient(lambda x: net(data.truth.project(x)), data.x_test), normal=normal)
+    assert float(gradient_parts["tangent_norm"].min()) > 1e-3
+    assert float(gradient_parts["normal_norm"].max()) < 1e-6
+    assert float(gradient_parts["normal_share"].max()) < 1e-6
     off = data.x_test + 0.05 * torch.as_tensor(normal[:, 0])
     keep = data.x_test[:, 1].abs() > 0.1 if name == "moons" else torch.ones(len(off), dtype=torch.bool)  # not at the ends
     away = gradient(lambda x: (x - data.truth.project(x).detach()).norm(dim=1), off)
-    found = split_gradients(away[keep], normal=normal[keep])
-    np.testing.assert_allclose(found["normal_share"], 1, atol=1e-6)
+    gradient_parts = split_gradients(away[keep], normal=normal[keep])
+    np.testing.assert_allclose(gradient_parts["normal_share"], 1, atol=1e-6)
 
 
 def test_a_direction_at_random_is_normal_by_codimension():
     _, normal, _ = world("sphere", 4000)
-    found = split_gradients(np.random.default_rng(0).standard_normal((4000, 7)), normal=normal)
-    assert found.attrs["isotropic_share"] == pytest.approx(5 / 7)
-    assert float(found["normal_share"].mean()) == pytest.approx(5 / 7, abs=0.01)
+    gradient_parts = split_gradients(np.random.default_rng(0).standard_normal((4000, 7)), normal=normal)
+    assert gradient_parts.attrs["isotropic_share"] == pytest.approx(5 / 7)
+    assert float(gradient_parts["normal_share"].mean()) == pytest.approx(5 / 7, abs=0.01)
     _, _, tangent = world("sphere", 10)
     assert split_gradients(np.ones((10, 7)), tangent=tangent).attrs["isotropic_share"] == pytest.approx(5 / 7)
 
@@ -85,8 +87,8 @@ def test_mirrored_networks_agree_on_the_manifold_and_cancel_off_it():
             mirror[1].weight[:, 3:] *= -1
         torch.testing.assert_close(net(data.x_test.double()), mirror(data.x_test.double()))
         draws += [gradient(net, data.x_test), gradient(mirror, data.x_test)]
-    found = manifold_statistics(np.stack(draws), normal=axes, num_draws=[10, 40]).sel(objective="expected_loss")
-    across, along = found.sel(part="normal"), found.sel(part="tangent")
+    gradient_parts = manifold_statistics(np.stack(draws), normal=axes, num_draws=[10, 40]).sel(objective="expected_loss")
+    across, along = gradient_parts.sel(part="normal"), gradient_parts.sel(part="tangent")
     assert float(across["norm"].max()) < 1e-15
     assert (across["debiased_norm"] < 1e-15).all()
     assert float(across["draw_norm"].min()) > 0.01
@@ -105,8 +107,8 @@ def test_training_takes_the_tangent_part_first():
         losses, gradients = br.predictive.from_predictives(networks).draw_gradients(data.x_test, data.y_test)
         normal = data.normal_basis(data.x_test)
         shares[epochs] = float(split_gradients(gradients, normal=normal)["normal_share"].median())
-        found = manifold_statistics(gradients, normal, log_likelihood=-losses, num_draws=[4])
-        assert found.sizes["objective"] == 2
+        gradient_parts = manifold_statistics(gradients, normal, log_likelihood=-losses, num_draws=[4])
+        assert gradient_parts.sizes["objective"] == 2
     assert shares[1] < 0.8
     assert shares[20] > 0.9
 
@@ -118,10 +120,10 @@ def test_statistics_are_those_of_each_part():
     shared = np.einsum("pk,pkc->pc", np.ones(tangent.shape[:2]), tangent)  # of length sqrt(2)
     noise = np.einsum("dpk,pkc->dpc", rng.standard_normal((400, 200, 5)), normal)
     g, log_p = shared + noise, rng.uniform(-3, 0, (400, 200))
-    found = manifold_statistics(g, normal=normal, log_likelihood=log_p, num_draws=[100, 400], num_chains=4)
-    assert found["part"].values.tolist() == ["tangent", "normal"]
-    assert "zero_fraction" not in found
-    at = found.sel(objective="expected_loss", num_draws=400)
+    gradient_parts = manifold_statistics(g, normal=normal, log_likelihood=log_p, num_draws=[100, 400], num_chains=4)
+    assert gradient_parts["part"].values.tolist() == ["tangent", "normal"]
+    assert "zero_fraction" not in gradient_parts
+    at = gradient_parts.sel(objective="expected_loss", num_draws=400)
     np.testing.assert_allclose(at["norm"].sel(part="tangent"), math.sqrt(2), rtol=1e-12)
     np.testing.assert_allclose(at["cosine"].sel(part="tangent").mean(["batch", "other_batch"]), 1, rtol=1e-12)
     squares = float((at["norm"].sel(part="normal") ** 2).mean())
@@ -130,8 +132,8 @@ def test_statistics_are_those_of_each_part():
         math.sqrt(2) * math.gamma(3) / math.gamma(2.5), rel=0.02
     )
     whole = gradient_statistics(g, log_p, [100, 400], 4)
-    np.testing.assert_allclose((found["norm"] ** 2).sum("part"), whole["norm"] ** 2, rtol=1e-9)
-    np.testing.assert_allclose((found["standard_error"] ** 2).sum("part"), whole["standard_error"] ** 2, rtol=1e-9)
+    np.testing.assert_allclose((gradient_parts["norm"] ** 2).sum("part"), whole["norm"] ** 2, rtol=1e-9)
+    np.testing.assert_allclose((gradient_parts["standard_error"] ** 2).sum("part"), whole["standard_error"] ** 2, rtol=1e-9)
 
 
 def test_chains_images_and_zeros():
@@ -139,10 +141,12 @@ def test_chains_images_and_zeros():
     normal = np.linalg.qr(rng.standard_normal((3, 6, 2)))[0].transpose(0, 2, 1)
     g = rng.standard_normal((5, 4, 3, 1, 2, 3))
     labelled = xr.DataArray(g, dims=("draw", "chain", "point", "channel", "height", "width"))
-    found = split_gradients(labelled.transpose("chain", "point", "draw", "channel", "height", "width"), normal=normal)
-    assert found["normal"].dims == ("draw", "chain", "point", "component")
+    gradient_parts = split_gradients(
+        labelled.transpose("chain", "point", "draw", "channel", "height", "width"), normal=normal
+    )
+    assert gradient_parts["normal"].dims == ("draw", "chain", "point", "component")
     flat = split_gradients(g.reshape(20, 3, 1, 2, 3), normal=normal)
-    np.testing.assert_allclose(found["normal"].values.reshape(20, 3, 6), flat["normal"])
+    np.testing.assert_allclose(gradient_parts["normal"].values.reshape(20, 3, 6), flat["normal"])
     statistics = manifold_statistics(labelled, normal=normal, num_draws=[20])
     assert statistics.attrs["draws"].startswith("4 chains")
     one = split_gradients(np.zeros((3, 1, 2, 3)), normal=normal)

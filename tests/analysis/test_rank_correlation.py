@@ -11,9 +11,9 @@ from bayesrob.errors import InputError
 def test_it_is_spearmans_ties_and_all():
     generator = np.random.default_rng(0)
     x, y = generator.integers(0, 6, 50), generator.normal(size=50)
-    found, low, high = rank_correlation(x, y)
-    assert found == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert low < found < high
+    correlation, low, high = rank_correlation(x, y)
+    assert correlation == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert low < correlation < high
 
 
 def test_any_rising_function_is_a_perfect_correlation():

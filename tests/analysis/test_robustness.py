@@ -30,22 +30,22 @@ def by_hand():
 
 
 def test_by_hand(by_hand):
-    found = robustness(*by_hand)
-    assert float(found.accuracy) == 0.5  # the last two are wrong
+    accuracies = robustness(*by_hand)
+    assert float(accuracies.accuracy) == 0.5  # the last two are wrong
     # All points count: the first falls, the third is wrong before and right after, the fourth is wrong throughout.
-    assert found.adversarial_accuracy.sel(attack="a") == 0.5
-    assert found.adversarial_accuracy.sel(attack="none") == 0.5
+    assert accuracies.adversarial_accuracy.sel(attack="a") == 0.5
+    assert accuracies.adversarial_accuracy.sel(attack="none") == 0.5
     # 1 - mean of the largest changes 0.5, 0, 0.3, 0.
-    assert float(found.softmax_robustness.sel(attack="a")) == pytest.approx(0.8)
-    assert found.softmax_robustness.sel(attack="none") == 1.0
-    assert found.attrs == {"level": 0.95, "num_points": 4}
+    assert float(accuracies.softmax_robustness.sel(attack="a")) == pytest.approx(0.8)
+    assert accuracies.softmax_robustness.sel(attack="none") == 1.0
+    assert accuracies.attrs == {"level": 0.95, "num_points": 4}
 
 
 def test_a_point_wrong_before_and_after_counts_as_fooled(by_hand):
     clean, adversarial, labels = (values.isel(point=[3]) for values in by_hand)
-    found = robustness(clean, adversarial, labels)
-    assert float(found.accuracy) == 0.0
-    assert (found.adversarial_accuracy == 0.0).all()
+    accuracies = robustness(clean, adversarial, labels)
+    assert float(accuracies.accuracy) == 0.0
+    assert (accuracies.adversarial_accuracy == 0.0).all()
 
 
 def test_equals_a_loop():
@@ -54,17 +54,17 @@ def test_equals_a_loop():
     adversarial = rng.dirichlet(np.ones(5), size=(3, 40))
     labels = rng.integers(5, size=40)
     names = ["x", "y", "z"]
-    found = robustness(
+    accuracies = robustness(
         logs(clean, "point", "class"),
         logs(adversarial, "attack", "point", "class", attack=names),
         xr.DataArray(labels, dims="point"),
         level=0.9,
     )
     right = [int(max(range(5), key=lambda c, n=n: clean[n][c]) == labels[n]) for n in range(40)]
-    assert float(found.accuracy) == sum(right) / 40
-    assert found.accuracy_interval.values == pytest.approx(binomial_interval(sum(right), 40, 0.9))
+    assert float(accuracies.accuracy) == sum(right) / 40
+    assert accuracies.accuracy_interval.values == pytest.approx(binomial_interval(sum(right), 40, 0.9))
     for a, name in enumerate(names):
-        one = found.sel(attack=name)
+        one = accuracies.sel(attack=name)
         survived, kept = 0, []
         for n in range(40):
             survived += max(range(5), key=lambda c, n=n: adversarial[a][n][c]) == labels[n]
@@ -73,17 +73,17 @@ def test_equals_a_loop():
         assert float(one.softmax_robustness) == pytest.approx(sum(kept) / 40)
         assert one.adversarial_accuracy_interval.values == pytest.approx(binomial_interval(survived, 40, 0.9))
         assert one.softmax_robustness_interval.values == pytest.approx(mean_interval(np.array(kept), 0.9))
-    assert found["bound"].values.tolist() == ["lower", "upper"]
+    assert accuracies["bound"].values.tolist() == ["lower", "upper"]
 
 
 def test_total_reversal_has_no_robustness():
     """Certain of one class, then of the other: zero, which double softmax could never give."""
-    found = robustness(
+    accuracies = robustness(
         logs([[1 - 1e-12, 1e-12]], "point", "class"),
         logs([[[1e-12, 1 - 1e-12]]], "attack", "point", "class", attack=["a"]),
         xr.DataArray([0], dims="point"),
     )
-    assert found.softmax_robustness.item() == pytest.approx(0.0, abs=1e-9)
+    assert accuracies.softmax_robustness.item() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_robustness_interval_stays_in_the_unit_interval(by_hand):
@@ -93,25 +93,25 @@ def test_robustness_interval_stays_in_the_unit_interval(by_hand):
 
 
 def test_one_point_has_no_interval_for_its_mean(by_hand):
-    found = robustness(*(values.isel(point=[0]) for values in by_hand))
-    assert np.isnan(found.softmax_robustness_interval).all()
-    assert np.isfinite(found.adversarial_accuracy_interval).all()
+    accuracies = robustness(*(values.isel(point=[0]) for values in by_hand))
+    assert np.isnan(accuracies.softmax_robustness_interval).all()
+    assert np.isfinite(accuracies.adversarial_accuracy_interval).all()
 
 
 def test_impossible_classes_are_fine():
     """A log probability of minus infinity is a probability of zero, no error."""
     clean = xr.DataArray([[0.0, -math.inf]], dims=("point", "class"))
     adversarial = xr.DataArray([[[-math.inf, 0.0]]], dims=("attack", "point", "class"), coords={"attack": ["a"]})
-    found = robustness(clean, adversarial, xr.DataArray([0], dims="point"))
-    assert found.softmax_robustness.item() == 0.0
-    assert found.adversarial_accuracy.item() == 0.0
+    accuracies = robustness(clean, adversarial, xr.DataArray([0], dims="point"))
+    assert accuracies.softmax_robustness.item() == 0.0
+    assert accuracies.adversarial_accuracy.item() == 0.0
 
 
 def test_no_attacks(by_hand):
     clean, adversarial, labels = by_hand
-    found = robustness(clean, adversarial.isel(attack=[]), labels)
-    assert found.sizes["attack"] == 0
-    assert float(found.accuracy) == 0.5
+    accuracies = robustness(clean, adversarial.isel(attack=[]), labels)
+    assert accuracies.sizes["attack"] == 0
+    assert float(accuracies.accuracy) == 0.5
 
 
 @pytest.mark.parametrize(("which", "name"), [(0, "clean"), (1, "adversarial")])
@@ -179,10 +179,10 @@ def test_the_worst_case_by_hand(run):
 
 
 def test_the_worst_case_is_at_most_each_attack_s(run):
-    found = robustness(run["log_probability"], run["adversarial_log_probability"], run["label"])
+    accuracies = robustness(run["log_probability"], run["adversarial_log_probability"], run["label"])
     scores = worst_case(robust_points(run, BALLS))
-    assert float(scores["worst_case_accuracy"][0]) <= float(found["adversarial_accuracy"].sel(attack=["a", "b"]).min())
-    assert float(scores["worst_case_accuracy"].max()) <= float(found["accuracy"])
+    assert float(scores["worst_case_accuracy"][0]) <= float(accuracies["adversarial_accuracy"].sel(attack=["a", "b"]).min())
+    assert float(scores["worst_case_accuracy"].max()) <= float(accuracies["accuracy"])
 
 
 def test_the_worst_case_of_a_larger_ball_is_no_larger(run):

@@ -34,11 +34,11 @@ def sample_loss(w, x, y, eps):
 def test_the_multiplier_makes_it_scikit_learn_s(seed):
     """The loss + lambda / 2 |w|^2 without a constraint, lambda being the multiplier: LinearSVC with C = 1 / (n lambda)."""
     x, y = random_problem(seed, n=200, dim=6)
-    found = soft_margin_svm(x, y, tolerance=1e-9)
-    c = 1 / (len(x) * float(found["multiplier"]))
+    solution = soft_margin_svm(x, y, tolerance=1e-9)
+    c = 1 / (len(x) * float(solution["multiplier"]))
     peer = sklearn.svm.LinearSVC(loss="hinge", C=c, fit_intercept=False, tol=1e-10, max_iter=1_000_000).fit(x, y)
-    np.testing.assert_allclose(found["weights"], peer.coef_[0], atol=2e-4)
-    assert np.linalg.norm(found["weights"]) == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(solution["weights"], peer.coef_[0], atol=2e-4)
+    assert np.linalg.norm(solution["weights"]) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.05, 0.3, 2.0])
@@ -47,7 +47,7 @@ def test_no_other_solver_finds_less(seed, eps):
     """SLSQP on the linear programme with the ball, from its own formulation: slacks, u and v as variables."""
     x, y = random_problem(seed)
     n, dim = x.shape
-    found = soft_margin_svm(x, y, eps, tolerance=1e-8)
+    solution = soft_margin_svm(x, y, eps, tolerance=1e-8)
     along = (2 * y - 1)[:, None] * x
     grow = np.hstack([np.eye(n), along - eps, -along - eps])
     start = np.concatenate([np.full(n, 2.0), np.full(2 * dim, 0.1)])
@@ -63,11 +63,11 @@ def test_no_other_solver_finds_less(seed, eps):
         method="SLSQP",
         options={"maxiter": 500, "ftol": 1e-12},
     )
-    assert float(found["loss"]) == pytest.approx(sample_loss(found["weights"].values, x, y, eps), abs=1e-12)
-    assert float(found["loss"]) <= peer.fun + 1e-7
-    assert float(found["loss"]) - float(found["gap"]) <= peer.fun + 1e-7
-    assert peer.fun == pytest.approx(float(found["loss"]), abs=1e-5)
-    assert np.linalg.norm(found["weights"]) <= 1
+    assert float(solution["loss"]) == pytest.approx(sample_loss(solution["weights"].values, x, y, eps), abs=1e-12)
+    assert float(solution["loss"]) <= peer.fun + 1e-7
+    assert float(solution["loss"]) - float(solution["gap"]) <= peer.fun + 1e-7
+    assert peer.fun == pytest.approx(float(solution["loss"]), abs=1e-5)
+    assert np.linalg.norm(solution["weights"]) <= 1
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.1])
@@ -78,8 +78,8 @@ def test_the_gap_is_honest_at_every_step(monkeypatch, eps):
     for steps in range(1, 10):
         monkeypatch.setattr(module, "MAX_STEPS", steps)
         with pytest.warns(ConvergenceWarning, match="of its optimum"):
-            found = soft_margin_svm(x, y, eps, tolerance=1e-10)
-        assert float(found["loss"]) - float(found["gap"]) - 1e-9 <= best <= float(found["loss"]) + 1e-9
+            solution = soft_margin_svm(x, y, eps, tolerance=1e-10)
+        assert float(solution["loss"]) - float(solution["gap"]) - 1e-9 <= best <= float(solution["loss"]) + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_the_gap_is_honest_at_every_step(monkeypatch, eps):
 )
 def test_the_population_s_optimum_is_the_least_of_all_weights(d, eta, p, eps):
     """Against general-purpose minimisers over all d + 1 weights, without symmetry."""
-    found = population_svm(d, eta, p, eps)
-    w = found["weights"].values
-    assert float(found["loss"]) == pytest.approx(float(hinge_loss(w, eta, p, eps)[0]), rel=1e-12)
+    solution = population_svm(d, eta, p, eps)
+    w = solution["weights"].values
+    assert float(solution["loss"]) == pytest.approx(float(hinge_loss(w, eta, p, eps)[0]), rel=1e-12)
     rng = np.random.default_rng(0)
     others = rng.standard_normal((4000, d + 1))
     others /= np.maximum(np.linalg.norm(others, axis=1, keepdims=True), 1)
     near = w + 0.02 * rng.standard_normal((4000, d + 1))
     near /= np.maximum(np.linalg.norm(near, axis=1, keepdims=True), 1)
-    assert (hinge_loss(np.concatenate([others, near]), eta, p, eps) >= float(found["loss"]) - 1e-12).all()
+    assert (hinge_loss(np.concatenate([others, near]), eta, p, eps) >= float(solution["loss"]) - 1e-12).all()
     peer = scipy.optimize.minimize(
         lambda v: float(hinge_loss(v, eta, p, eps)[0]),
         np.full(d + 1, 0.2),
@@ -103,7 +103,7 @@ def test_the_population_s_optimum_is_the_least_of_all_weights(d, eta, p, eps):
         method="SLSQP",
         options={"ftol": 1e-12, "maxiter": 300},
     )
-    assert float(found["loss"]) <= peer.fun + 1e-8
+    assert float(solution["loss"]) <= peer.fun + 1e-8
 
 
 @pytest.mark.parametrize("p", [0.6, 0.9, 0.975])
@@ -149,12 +149,12 @@ def test_above_2p_minus_1_nothing_is_left(p):
 def test_many_points_give_the_population_s_machine(eps):
     d, eta, p = 8, 0.4, 0.8
     population = population_svm(d, eta, p, eps)
-    found = soft_margin_svm(*features(20_000, d, eta, p), eps)
-    np.testing.assert_allclose(found["weights"], population["weights"], atol=0.06)
-    excess = float(hinge_loss(found["weights"].values, eta, p, eps)[0]) - float(population["loss"])
+    solution = soft_margin_svm(*features(20_000, d, eta, p), eps)
+    np.testing.assert_allclose(solution["weights"], population["weights"], atol=0.06)
+    excess = float(hinge_loss(solution["weights"].values, eta, p, eps)[0]) - float(population["loss"])
     assert 0 <= excess < 1e-3
     np.testing.assert_allclose(
-        linear_accuracy(found["weights"].values, eta, p, [0, 0.8]),
+        linear_accuracy(solution["weights"].values, eta, p, [0, 0.8]),
         linear_accuracy(population["weights"].values, eta, p, [0, 0.8]),
         atol=0.015,
     )

@@ -52,11 +52,11 @@ def measured(data, w, eps):
 def counts():
     """By setting: what was measured and what is known, for three classifiers, standard and robust."""
     phi = scipy.stats.norm.cdf
-    found = {}
+    table = {}
     for d, eta, p, eps in SETTINGS:
         data = br.data.load("robust_features", n_train=1, n_test=COUNT, d=d, eta=eta, p=p)
         mixed = np.array([eta * d / 2, *[1.0] * d])
-        rows = found[d, eta, p, eps] = []
+        rows = table[d, eta, p, eps] = []
         for w, known in (
             (averaging(d), (phi(eta * math.sqrt(d)), phi((eta - eps) * math.sqrt(d)))),
             (np.eye(d + 1)[0], (p, p if eps < 1 else 0.0)),
@@ -64,7 +64,7 @@ def counts():
         ):
             np.testing.assert_allclose(linear_accuracy(w, eta, p, [0, eps]), known, rtol=1e-12)
             rows.append((*measured(data, w, eps), known))
-    return found
+    return table
 
 
 def test_measured_accuracies_are_the_closed_forms(counts):
@@ -78,19 +78,19 @@ def test_measured_accuracies_are_the_closed_forms(counts):
         setting: [(hits, value) for *both, known in rows for hits, value in zip(both, known, strict=True)]
         for setting, rows in counts.items()
     }
-    flat = [inside(*row, 0.99) for found in rows.values() for row in found]
-    assert sum(all(inside(*row, 0.99) for row in found) for found in rows.values()) >= 12
+    flat = [inside(*row, 0.99) for table in rows.values() for row in table]
+    assert sum(all(inside(*row, 0.99) for row in table) for table in rows.values()) >= 12
     assert flat.count(False) <= scipy.stats.binom.ppf(0.999, len(flat), 0.01)
-    assert all(inside(*row, 0.9999) for found in rows.values() for row in found)
+    assert all(inside(*row, 0.9999) for table in rows.values() for row in table)
 
 
 def test_samples_never_break_the_theorem(counts):
     for (_, eta, p, eps), rows in counts.items():
         for right, stays, _ in rows:
-            found = tradeoff(right, stays, eta, p, eps)
-            assert not found["violated"]
+            table = tradeoff(right, stays, eta, p, eps)
+            assert not table["violated"]
             if eps >= 2 * eta:
-                assert float(found["theorem"]) == pytest.approx(min(1, (1 - right.mean()) * p / (1 - p)))
+                assert float(table["theorem"]) == pytest.approx(min(1, (1 - right.mean()) * p / (1 - p)))
 
 
 def test_the_paper_s_figures():
@@ -121,10 +121,10 @@ def test_a_violation_is_seen():
     """Points that would break the theorem: 2% wrong and 50% robust at p = 0.9 say 96% of these are robust, not 90%."""
     right = np.arange(1000) >= 20
     stays = np.arange(1000) >= 500
-    found = tradeoff(right, stays, eta=0.4, p=0.9, eps=0.8)
-    assert float(found["theorem"]) == pytest.approx(0.18)
-    assert float(found["robust_share"]) == pytest.approx(500 / 520)
-    assert found["violated"]
+    table = tradeoff(right, stays, eta=0.4, p=0.9, eps=0.8)
+    assert float(table["theorem"]) == pytest.approx(0.18)
+    assert float(table["robust_share"]) == pytest.approx(500 / 520)
+    assert table["violated"]
     assert not tradeoff(right, stays, eta=0.5, p=0.9, eps=0.8)["violated"]  # eps < 2 eta: the theorem says nothing
     assert np.isnan(tradeoff(right, stays, eta=0.5, p=0.9, eps=0.8)["theorem"])
     assert not tradeoff(right[:60], stays[:60], eta=0.4, p=0.9, eps=0.8)["violated"]
@@ -134,8 +134,8 @@ def test_a_violation_is_seen():
 
 
 def test_robust_means_right_before_too():
-    found = tradeoff(np.array([True, False, True]), np.array([True, True, False]), 0.4, 0.9, 0.8)
-    assert float(found["robust_accuracy"]) == pytest.approx(1 / 3)
+    table = tradeoff(np.array([True, False, True]), np.array([True, True, False]), 0.4, 0.9, 0.8)
+    assert float(table["robust_accuracy"]) == pytest.approx(1 / 3)
 
 
 def test_hinge_loss_is_the_integral():
@@ -167,8 +167,8 @@ def test_attacks_reach_the_closed_form(attack):
     data = br.data.load("robust_features", n_train=1, n_test=4000, d=d, eta=eta, p=p)
     w = np.array([1.0, *[0.5] * d])
     post = br.predictive.from_modules([linear_network(w, 0.3).eval()])
-    found = attack(eps=eps)(post, data.x_test, data.y_test, seed=0)
-    survived = int((post(found).argmax(1) == data.y_test).sum())
+    table = attack(eps=eps)(post, data.x_test, data.y_test, seed=0)
+    survived = int((post(table).argmax(1) == data.y_test).sum())
     low, high = binomial_interval(survived, 4000, 0.99)
     assert low <= float(linear_accuracy(w, eta, p, eps, 0.3)[0]) <= high
 

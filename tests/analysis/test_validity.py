@@ -35,7 +35,7 @@ def test_it_is_the_definition():
     p = rng.integers(0, 3, (attacks, points, classes)) + 1e-3  # with many ties
     p = p / p.sum(-1, keepdims=True)
     supported, allowed = rng.random(points) < 0.8, rng.random((attacks, points)) < 0.8
-    found = validity(clean, after, y, p, supported=supported, allowed=allowed)
+    table = validity(clean, after, y, p, supported=supported, allowed=allowed)
     for a in range(attacks):
         norm, invariant = [], []
         for i in range(points):
@@ -43,7 +43,7 @@ def test_it_is_the_definition():
             likelier = all(p[a, i, y[i]] > p[a, i, other] for other in range(classes) if other != y[i])
             norm.append(fooled)
             invariant.append(bool(fooled and clean[i] == y[i] and supported[i] and likelier))
-        at = found.isel(attack=a)
+        at = table.isel(attack=a)
         for name, examples in (("norm", norm), ("label_invariant", invariant)):
             by = at.sel(definition=name)
             assert by["adversarial_example"].values.tolist() == examples
@@ -53,10 +53,10 @@ def test_it_is_the_definition():
             assert float(by["share"]) == pytest.approx(sum(examples) / sum(norm))
             assert by["share_interval"].values.tolist() == list(binomial_interval(sum(examples), sum(norm)))
     worst = [
-        all(clean[i] == y[i] and not found["adversarial_example"][1, a, i] for a in range(attacks)) for i in range(points)
+        all(clean[i] == y[i] and not table["adversarial_example"][1, a, i] for a in range(attacks)) for i in range(points)
     ]
-    assert float(found["worst_case_accuracy"][1]) == pytest.approx(np.mean(worst))
-    assert (found["share"].sel(definition="norm") == 1).all()
+    assert float(table["worst_case_accuracy"][1]) == pytest.approx(np.mean(worst))
+    assert (table["share"].sel(definition="norm") == 1).all()
 
 
 def test_two_points_are_robust_or_not_by_the_definition():
@@ -69,14 +69,14 @@ def test_two_points_are_robust_or_not_by_the_definition():
 
     away = (2 * data.y_test - 1)[:, None]  # from 0 upwards, from eps downwards
     for radius in (eps, 0.8 * eps, 3 * eps):
-        found = judged(data, threshold, data.x_test + radius * away)
-        assert float(found["accuracy"]) == 1
-        assert found["robust_accuracy"].values.tolist() == [[0.0], [1.0]]
-        assert found["count"].values.tolist() == [[60], [0]]
+        table = judged(data, threshold, data.x_test + radius * away)
+        assert float(table["accuracy"]) == 1
+        assert table["robust_accuracy"].values.tolist() == [[0.0], [1.0]]
+        assert table["count"].values.tolist() == [[60], [0]]
     # The tie: at eps/2 the threshold says +1, which the point at eps is not; but pi(eps/2) = 0, so it is no example.
-    found = judged(data, threshold, data.x_test + eps / 2 * away)
-    assert found["count"].values.tolist() == [[30], [0]]
-    assert float(data.robust_accuracy(eps / 2)) == 0.5 == float(found["robust_accuracy"][0, 0])
+    table = judged(data, threshold, data.x_test + eps / 2 * away)
+    assert table["count"].values.tolist() == [[30], [0]]
+    assert float(data.robust_accuracy(eps / 2)) == 0.5 == float(table["robust_accuracy"][0, 0])
     # A real attack on a real network of the same threshold.
     net = br.nets.mlp(1, (), 2).eval()
     with torch.no_grad():
@@ -84,8 +84,8 @@ def test_two_points_are_robust_or_not_by_the_definition():
         net[-1].bias.copy_(torch.tensor([0.0, 20 * eps]))
     post = br.predictive.from_modules([net])
     moved = br.attacks.PGD(eps=eps)(post, data.x_test, data.y_test, seed=0)
-    found = judged(data, lambda x: post(x).argmax(1), moved)
-    assert found["robust_accuracy"].values.tolist() == [[0.0], [1.0]]
+    table = judged(data, lambda x: post(x).argmax(1), moved)
+    assert table["robust_accuracy"].values.tolist() == [[0.0], [1.0]]
 
 
 def test_moving_the_weak_feature_of_the_toy():
@@ -98,8 +98,8 @@ def test_moving_the_weak_feature_of_the_toy():
     data = br.data.load("tradeoff_toy", n_train=1, n_test=50_000, p=p, eta=eta)
     y = (2 * data.y_test - 1)[:, None]
     moved = data.x_test - torch.tensor([0.0, 2 * eta]) * y
-    found = judged(data, lambda x: (x[:, 1] > 0).long(), moved)
-    norm, invariant = (found.sel(definition=name, attack=0) for name in ("norm", "label_invariant"))
+    table = judged(data, lambda x: (x[:, 1] > 0).long(), moved)
+    norm, invariant = (table.sel(definition=name, attack=0) for name in ("norm", "label_invariant"))
     low, high = norm["robust_accuracy_interval"].values
     assert low <= float(linear_accuracy([0, 1], eta, p, 2 * eta)[0]) <= high
     # Exactly: x_1 = y, and y x_2', which is N(-eta, 1), between -log(p / (1 - p)) / (2 eta) and 0; then f(x) = y too.
@@ -118,21 +118,21 @@ def test_the_bayes_classifier_has_none_under_the_definition(name):
     data = br.data.load(name, n_train=1, n_test=2000, **parameters)
     generator = torch.Generator().manual_seed(0)
     moved = [data.x_test + size * torch.randn(data.x_test.shape, generator=generator) for size in (0.1, 1.0, 10.0)]
-    found = judged(data, lambda x: data.conditional(data.project(x)).argmax(1), moved)
-    assert (found["count"].sel(definition="norm") > 0).any()
-    assert (found["count"].sel(definition="label_invariant") == 0).all()
-    assert float(found["worst_case_accuracy"].sel(definition="label_invariant")) == float(found["accuracy"])
+    table = judged(data, lambda x: data.conditional(data.project(x)).argmax(1), moved)
+    assert (table["count"].sel(definition="norm") > 0).any()
+    assert (table["count"].sel(definition="label_invariant") == 0).all()
+    assert float(table["worst_case_accuracy"].sel(definition="label_invariant")) == float(table["accuracy"])
 
 
 def test_it_agrees_with_the_criterion_that_attacks_look_for():
     data = br.data.load("tradeoff_toy", n_train=1, n_test=3000, eta=0.7)
     post = br.predictive.from_modules([br.nets.mlp(2, (16,), 2, seed=3).eval()])
     moved = br.attacks.PGD(eps=0.8)(post, data.x_test, data.y_test, seed=0)
-    found = judged(data, lambda x: post(x).argmax(1), moved)
+    table = judged(data, lambda x: post(x).argmax(1), moved)
     criterion = br.attacks.LabelInvariant(data.conditional, data.project)(post(moved), data.y_test, moved)
     right = post(data.x_test).argmax(1) == data.y_test
-    assert found["adversarial_example"].sel(definition="label_invariant")[0].values.tolist() == (criterion & right).tolist()
-    assert 0 < float(found["share"].sel(definition="label_invariant")[0]) < 1
+    assert table["adversarial_example"].sel(definition="label_invariant")[0].values.tolist() == (criterion & right).tolist()
+    assert 0 < float(table["share"].sel(definition="label_invariant")[0]) < 1
 
 
 def test_log_probabilities_and_names():
@@ -140,18 +140,18 @@ def test_log_probabilities_and_names():
     y = rng.integers(0, 3, 50)
     clean, after, p = (rng.dirichlet([1, 1, 1], size) for size in (50, (2, 50), (2, 50)))
     named = xr.DataArray(np.log(after), dims=("attack", "point", "class"), coords={"attack": ["fgsm", "pgd"]})
-    found = validity(np.log(clean), named.transpose("point", "class", "attack"), y, p)
+    table = validity(np.log(clean), named.transpose("point", "class", "attack"), y, p)
     plain = validity(clean.argmax(-1), after.argmax(-1), y, p)
-    assert found["attack"].values.tolist() == ["fgsm", "pgd"]
-    xr.testing.assert_equal(found.drop_vars("attack"), plain.drop_vars("attack"))
+    assert table["attack"].values.tolist() == ["fgsm", "pgd"]
+    xr.testing.assert_equal(table.drop_vars("attack"), plain.drop_vars("attack"))
 
 
 def test_without_a_success_there_is_no_share():
     y = np.array([0, 1])
-    found = validity(y, y[None], y, np.eye(2)[None])
-    assert np.isnan(found["share"]).all()
-    assert np.isnan(found["share_interval"]).all()
-    assert (found["robust_accuracy"] == 1).all()
+    table = validity(y, y[None], y, np.eye(2)[None])
+    assert np.isnan(table["share"]).all()
+    assert np.isnan(table["share_interval"]).all()
+    assert (table["robust_accuracy"] == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def test_real_images_are_the_pickled_bytes_divided_by_255(real_data):
     both = ((data.x_train, data.y_train, pixels, labels), (data.x_test, data.y_test, test_pixels, test_labels))
     for x, y, all_pixels, all_labels in both:
         for image, label in zip(x, y, strict=True):
-            found = np.flatnonzero(((image.flatten().numpy() * 255).round() == all_pixels).all(axis=1))
-            assert len(found) == 1
-            assert all_labels[found[0]] == label
-            expected = all_pixels[found[0]].reshape(3, 32, 32).astype(np.float32) / np.float32(255)
+            positions = np.flatnonzero(((image.flatten().numpy() * 255).round() == all_pixels).all(axis=1))
+            assert len(positions) == 1
+            assert all_labels[positions[0]] == label
+            expected = all_pixels[positions[0]].reshape(3, 32, 32).astype(np.float32) / np.float32(255)
             np.testing.assert_array_equal(image.numpy(), expected)
 
 

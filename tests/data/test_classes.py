@@ -21,18 +21,18 @@ def four():
 
 
 def test_points_keep_their_order_and_classes_are_numbered_as_given(four):
-    found = data.keep_classes(four, (3, 1))
-    assert found.x_train[:, 0].tolist() == [0, 1, 4, 5, 6]
-    assert found.y_train.tolist() == [0, 1, 1, 0, 0]
-    assert found.x_test[:, 0].tolist() == [0, 1]
-    assert found.y_test.tolist() == [1, 0]
-    assert (found.name, found.num_classes) == ("four_3_1", 2)
+    selected = data.keep_classes(four, (3, 1))
+    assert selected.x_train[:, 0].tolist() == [0, 1, 4, 5, 6]
+    assert selected.y_train.tolist() == [0, 1, 1, 0, 0]
+    assert selected.x_test[:, 0].tolist() == [0, 1]
+    assert selected.y_test.tolist() == [1, 0]
+    assert (selected.name, selected.num_classes) == ("four_3_1", 2)
 
 
 def test_all_classes_in_their_order_change_nothing(four):
-    found = data.keep_classes(four, range(4))
-    assert torch.equal(found.x_train, four.x_train)
-    assert torch.equal(found.y_train, four.y_train)
+    selected = data.keep_classes(four, range(4))
+    assert torch.equal(selected.x_train, four.x_train)
+    assert torch.equal(selected.y_train, four.y_train)
 
 
 def test_bounds_stay_and_the_truth_of_the_whole_does_not():

@@ -42,10 +42,10 @@ def test_images_and_labels_are_the_files_own(raw):
     for part, x, y in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
         images, labels = by_hand[part]
         for image, label in zip(x, y, strict=True):
-            found = where((image[0].numpy() * 255).round().astype(np.uint8), images)
-            assert len(found) == 1
-            assert labels[found[0]] == label
-            np.testing.assert_array_equal(image[0].numpy(), images[found[0]].astype(np.float32) / np.float32(255))
+            positions = where((image[0].numpy() * 255).round().astype(np.uint8), images)
+            assert len(positions) == 1
+            assert labels[positions[0]] == label
+            np.testing.assert_array_equal(image[0].numpy(), images[positions[0]].astype(np.float32) / np.float32(255))
 
 
 def test_whole_set_is_every_image_once(raw):

@@ -74,10 +74,10 @@ def test_projections_are_nearest(name):
     if name in ("robust_features", "tradeoff_toy"):  # every (+-1, x_2, ...) is there, not only what was drawn
         rest = x[:, 1:]
         sample = torch.cat([torch.cat([torch.full_like(x[:, :1], s), rest], 1) for s in (-1.0, 1.0)])
-    found = (data.project(x) - x).norm(dim=1)
+    distance = (data.project(x) - x).norm(dim=1)
     nearest = torch.cat([torch.cdist(part, sample).amin(1) for part in x.split(200)])
-    assert (found <= nearest + 1e-6).all()
-    assert (found >= nearest - 0.03).all()
+    assert (distance <= nearest + 1e-6).all()
+    assert (distance >= nearest - 0.03).all()
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -13,7 +13,7 @@ def make_gradients(scale: float = 1.0, shape: tuple[int, ...] = (1, 4, 3)) -> xr
     rng = np.random.default_rng(1)
     points, prefixes = 7, (1, 5, 20)
     g = scale * (0.2 + rng.normal(size=(20, points, *shape)))
-    found = xr.concat(
+    statistics = xr.concat(
         [
             gradient_statistics(g * factor, -np.abs(g[..., 0].sum(axis=tuple(range(2, g.ndim - 1)))), prefixes)
             for factor in (10, 1)
@@ -23,16 +23,16 @@ def make_gradients(scale: float = 1.0, shape: tuple[int, ...] = (1, 4, 3)) -> xr
     axes = [f"axis_{i}" for i in range(len(shape))]
     images = xr.Dataset(
         {
-            "gradient": found["gradient"].isel(point=slice(5)),
+            "gradient": statistics["gradient"].isel(point=slice(5)),
             "input": (("point", *axes), rng.uniform(size=(5, *shape))),
             "label": ("point", np.arange(5) + 2),
         }
     )
-    quantiles = [component_quantiles(found["gradient"].sel(precision=name)) for name in ("float32", "float64")]
-    quantiles = xr.concat(quantiles, found["precision"])
+    quantiles = [component_quantiles(statistics["gradient"].sel(precision=name)) for name in ("float32", "float64")]
+    quantiles = xr.concat(quantiles, statistics["precision"])
     return xr.DataTree.from_dict(
         {
-            "statistics": found.drop_vars("gradient"),
+            "statistics": statistics.drop_vars("gradient"),
             "components": xr.Dataset({"gradient": quantiles}),
             "images": images,
         }

@@ -23,10 +23,10 @@ def make_spread() -> xr.Dataset:
 def make_sweep() -> xr.DataTree:
     cells = {"cell": ["a", "b", "c"], "net.width": ("cell", [8, 8, 16]), "attack": ["FGSM", "PGD"]}
     score = np.array([[0.9, 0.8], [0.7, 0.6], [0.5, 0.4]])
-    found = xr.Dataset(
+    group = xr.Dataset(
         {"accuracy": ("cell", [0.1, 0.5, 0.9]), "softmax_robustness": (("cell", "attack"), score)}, coords=cells
     )
-    return xr.DataTree.from_dict({"SGD": found, "HMC": found.isel(cell=[0, 2])})
+    return xr.DataTree.from_dict({"SGD": group, "HMC": group.isel(cell=[0, 2])})
 
 
 def make_tradeoff(names: tuple[str, ...] = ("SVM", "HMC")) -> xr.DataTree:
@@ -48,15 +48,15 @@ def make_definitions(shift: float = 0.0, best: bool = True) -> xr.Dataset:
     rng = np.random.default_rng(6)
     worst = rng.uniform(0.1, 0.8, size=(3, 2)) + shift
     dims = ("classifier", "definition")
-    found = {
+    group = {
         "accuracy": ("classifier", [0.99, 0.95, 0.9]),
         "worst_case_accuracy": (dims, worst),
         "worst_case_accuracy_interval": (("bound", *dims), np.stack([worst - 0.04, worst + 0.02])),
     }
     if best:
-        found["best"] = 0.85
+        group["best"] = 0.85
     coords = {"classifier": ["x_1", "SGD", "HMC"], "definition": ["norm", "label_invariant"], "bound": ["lower", "upper"]}
-    return xr.Dataset(found, coords)
+    return xr.Dataset(group, coords)
 
 
 def make_features() -> xr.DataTree:
@@ -73,7 +73,7 @@ def make_features() -> xr.DataTree:
 
 def make_pictures(channels: int = 3) -> xr.DataTree:
     rng = np.random.default_rng(5)
-    found = xr.Dataset(
+    group = xr.Dataset(
         {
             "picture": (("row", "column", "channel", "height", "width"), rng.uniform(size=(2, 3, channels, 4, 5))),
             "text": (("row", "column"), [["a", "b", ""], ["d", "", "f"]]),
@@ -81,17 +81,17 @@ def make_pictures(channels: int = 3) -> xr.DataTree:
         },
         coords={"row": ["one", "two"], "column": ["image", "gradient", "attacked"]},
     )
-    return xr.DataTree.from_dict({"pictures": found})
+    return xr.DataTree.from_dict({"pictures": group})
 
 
 def make_accuracy() -> xr.DataTree:
     rng = np.random.default_rng(6)
     values = rng.uniform(0.3, 0.7, size=(2, 2, 3))
-    found = xr.Dataset(
+    group = xr.Dataset(
         {
             "accuracy": (("training", "eps", "n_train"), values),
             "accuracy_interval": (("bound", "training", "eps", "n_train"), np.stack([values - 0.1, values + 0.2])),
         },
         coords={"training": ["plain", "robust"], "eps": [0.0, 0.1], "n_train": [10, 50, 200]},
     )
-    return xr.DataTree.from_dict({"accuracy": found})
+    return xr.DataTree.from_dict({"accuracy": group})

@@ -27,13 +27,13 @@ def test_published_stands_beside_measured():
 
 def test_transfer_writes_every_number_where_it_belongs():
     tree = make_transfer()
-    found = tree["transfer"].to_dataset()
+    group = tree["transfer"].to_dataset()
     figure = plots.transfer(tree)
     left, right = figure.axes[:2]
     assert [label.get_text() for label in left.get_yticklabels()] == ["SGD", "HMC", "no attack"]
     assert [label.get_text() for label in right.get_yticklabels()] == ["SGD", "HMC"]
-    expected = np.vstack([found["adversarial_accuracy"].transpose("source", "target"), found["accuracy"]])
-    for axes, values in ((left, expected), (right, found["both_right_accuracy"].values)):
+    expected = np.vstack([group["adversarial_accuracy"].transpose("source", "target"), group["accuracy"]])
+    for axes, values in ((left, expected), (right, group["both_right_accuracy"].values)):
         assert [label.get_text() for label in axes.get_xticklabels()] == ["SGD", "SVI", "HMC"]
         np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), values)
         assert axes.images[0].get_clim() == (0, 1)

@@ -95,11 +95,11 @@ def test_chain_plots_show_the_points_where_they_agree_least(name):
 
 def test_worst_points_are_the_draws_at_those_points():
     tree = make_tree()
-    found = plots.worst_points.worst_points(tree, 2)["posterior"].to_dataset()
-    assert list(found.data_vars) == ["point 110 (R-hat 2.00)", "point 100 (R-hat 1.91)"]
+    posterior = plots.worst_points.worst_points(tree, 2)["posterior"].to_dataset()
+    assert list(posterior.data_vars) == ["point 110 (R-hat 2.00)", "point 100 (R-hat 1.91)"]
     values = tree["log_likelihood"]["obs"]
-    for name, index in zip(found.data_vars, (11, 10), strict=True):
-        np.testing.assert_array_equal(found[name], values.isel(point=index))
+    for name, index in zip(posterior.data_vars, (11, 10), strict=True):
+        np.testing.assert_array_equal(posterior[name], values.isel(point=index))
 
 
 def test_effective_draws_end_at_all_draws():

@@ -83,9 +83,9 @@ def test_tradeoff_puts_classifiers_beside_the_bound():
         solid, dashed = axes.lines[:2]
         np.testing.assert_allclose(solid.get_xydata(), [[1.0, 0.0], [0.9, 0.9]])
         np.testing.assert_allclose(dashed.get_xydata(), [[0.99, 0.01], [0.95, 0.3]])
-        found = tree["classifiers"].to_dataset().transpose("classifier", "bound")
-        for container, name in zip(axes.containers, found["classifier"].values.tolist(), strict=True):
-            at = found.sel(classifier=name)
+        group = tree["classifiers"].to_dataset().transpose("classifier", "bound")
+        for container, name in zip(axes.containers, group["classifier"].values.tolist(), strict=True):
+            at = group.sel(classifier=name)
             point, across, up = container.lines[0], *(segments.get_segments()[0] for segments in container.lines[2])
             np.testing.assert_allclose(point.get_xydata(), [[at["accuracy"], at["robust_accuracy"]]])
             np.testing.assert_allclose(across[:, 0], at["accuracy_interval"])
@@ -100,11 +100,11 @@ def test_definitions_stand_side_by_side():
     argument |= {f"toy, {eps}": make_definitions(eps / 100, best=False) for eps in range(6)}
     figure = plots.definitions(argument)
     assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list(argument)
-    for axes, (title, found) in zip(figure.axes, argument.items(), strict=False):
+    for axes, (title, group) in zip(figure.axes, argument.items(), strict=False):
         assert [label.get_text() for label in axes.get_xticklabels()] == ["x_1", "SGD", "HMC"]
-        np.testing.assert_allclose(axes.lines[0].get_ydata(), found["accuracy"])
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), group["accuracy"])
         for container, kind in zip(axes.containers, ("norm", "label_invariant"), strict=True):
-            at = found.sel(definition=kind)
+            at = group.sel(definition=kind)
             assert container.get_label() == kind.replace("_", "-")
             np.testing.assert_allclose(container.lines[0].get_ydata(), at["worst_case_accuracy"])
             bars = np.array([segment[:, 1] for segment in container.lines[2][0].get_segments()])
@@ -117,10 +117,10 @@ def test_gradient_parts_draws_means_by_part():
     argument = {"HMC": make_parts(), "SVI": make_parts(0.1), "none off": make_parts(parts=("tangent",))}
     figure = plots.gradient_parts(argument)
     assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == list(argument)
-    for axes, found in zip(figure.axes, argument.values(), strict=True):
+    for axes, group in zip(figure.axes, argument.values(), strict=True):
         drawn = iter(axes.lines)
-        for part in found["part"].values.tolist():
-            at = found.sel(part=part, objective="expected_loss")
+        for part in group["part"].values.tolist():
+            at = group.sel(part=part, objective="expected_loss")
             for variable, style in (("draw_norm", ":"), ("norm", "-"), ("standard_error", "--")):
                 line = next(drawn)
                 assert line.get_linestyle() == style
@@ -132,18 +132,18 @@ def test_gradient_parts_draws_means_by_part():
 
 def test_feature_weights_are_drawn_where_features_vary():
     tree = make_features()
-    found = tree["features"].to_dataset()
+    group = tree["features"].to_dataset()
     panels = np.array(plots.feature_weights(tree).axes).reshape(2, 2)
     varies = np.arange(12) != 3
     for column, name in enumerate(("plain", "robust")):
-        weights = found["weights"].values[column]
+        weights = group["weights"].values[column]
         weights = weights / np.abs(weights).max()
         assert panels[0, column].get_title() == name
         np.testing.assert_allclose(np.asarray(panels[0, column].images[0].get_array()), weights.reshape(4, 3))
         drawn = panels[1, column].collections[0].get_offsets()
-        np.testing.assert_allclose(drawn, np.abs(np.stack([found["correlation"].values, weights], 1))[varies])
+        np.testing.assert_allclose(drawn, np.abs(np.stack([group["correlation"].values, weights], 1))[varies])
         (line,) = panels[1, column].lines
-        assert line.get_xdata()[0] == np.median(np.abs(found["correlation"].values[varies]))
+        assert line.get_xdata()[0] == np.median(np.abs(group["correlation"].values[varies]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -165,15 +165,15 @@ def test_pictures_are_those_of_the_tree(channels):
 @pytest.mark.parametrize(("against", "panels", "scale"), [("n_train", "eps", "log"), ("eps", "n_train", "linear")])
 def test_accuracy_lines_draw_values_and_intervals(against, panels, scale):
     tree = make_accuracy()
-    found = tree["accuracy"].to_dataset()
+    group = tree["accuracy"].to_dataset()
     figure = plots.accuracy_lines(tree, against, panels)
-    assert [axes.get_title() for axes in figure.axes] == [f"{panels} {value:g}" for value in found[panels].values]
-    for axes, value in zip(figure.axes, found[panels].values, strict=True):
+    assert [axes.get_title() for axes in figure.axes] == [f"{panels} {value:g}" for value in group[panels].values]
+    for axes, value in zip(figure.axes, group[panels].values, strict=True):
         assert axes.get_xscale() == scale
         for container, name in zip(axes.containers, ("plain", "robust"), strict=True):
-            at = found.sel({panels: value, "training": name})
+            at = group.sel({panels: value, "training": name})
             assert container.get_label() == name
-            np.testing.assert_array_equal(container.lines[0].get_xdata(), found[against])
+            np.testing.assert_array_equal(container.lines[0].get_xdata(), group[against])
             np.testing.assert_allclose(container.lines[0].get_ydata(), at["accuracy"])
             bars = np.array([segment[:, 1] for segment in container.lines[2][0].get_segments()])
             np.testing.assert_allclose(bars, at["accuracy_interval"].transpose(against, "bound"))
