@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bayesrob import sweeps
-from bayesrob.sweeps import files
-from tests.sweeps.helpers import ALL, SMALL, assert_same
+from bayesrob.sweeps import Grid, files
+from tests.sweeps.helpers import ALL, FIXED, assert_same
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,11 +108,12 @@ def test_two_sweeps_on_one_folder_do_not_corrupt_it(tmp_path, reference):
 
 def test_a_process_that_dies_twice_is_given_up_and_the_others_go_on(tmp_path, monkeypatch):
     """One run kills its process; those beside it are none the worse."""
-    bad = SMALL.cells()[0].key
+    grid = Grid(FIXED, {"net.width": [8, 12], "inference.epochs": [2, 3]})  # two runs
+    bad = grid.cells()[0].key
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
     monkeypatch.setattr(sweeps.engine.work, "do", Deadly(bad))
-    reached = sweeps.run(SMALL, tmp_path, workers=2)
-    assert (reached["done"], reached["failed"]) == (9, 3)
+    reached = sweeps.run(grid, tmp_path, workers=2)
+    assert (reached["done"], reached["failed"]) == (2, 2)
     assert all("died twice" in text for text in reached.errors.values())
 
 
