@@ -1,4 +1,4 @@
-"""Command line: list attacks and studies, run a study or a sweep, render its report, audit a posterior."""
+"""Command line: list attacks and studies, run a study or a sweep, render a report, audit a posterior."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ANY = cyclopts.Parameter(allow_leading_hyphen=True, show=False)
 
 
 def study_files() -> dict[str, Path]:
-    """Studies by name (without their number): of the installed wheel, or of the clone that this package lies in."""
+    """The studies by name (without their number), of the installed wheel or of the clone in which this package lies."""
     package = Path(__file__).parent
     folder = package / "_studies"
     if not folder.is_dir():
@@ -40,7 +40,7 @@ def load_study(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
-    # What studies share lies beside them, where python itself finds it for `python studies/NN_name.py`.
+    # Studies import from the folder `shared` beside them, which python itself finds for `python studies/NN_name.py`.
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
@@ -59,7 +59,7 @@ def studies() -> None:
 
 @app.command
 def attacks() -> None:
-    """List the attacks: what each looks for, in which norms, and what it sees of the model."""
+    """List the attacks: what each searches for, in which norms, and what it sees of the model."""
     from bayesrob.attacks.listing import listing
 
     for row in listing():
@@ -70,12 +70,9 @@ def attacks() -> None:
 def run(name: Annotated[str, _ANY] = "--help", *arguments: Annotated[str, _ANY]) -> None:
     """Run a study: bayesrob run NAME [--scale smoke|small|paper] [--out DIR] [--seed 0]; `run NAME --help` says more.
 
-    Parameters
-    ----------
-    name
-        As `bayesrob studies` lists it, with or without its number.
-    arguments
-        The study's own.
+    Args:
+        name: name of the study, as `bayesrob studies` lists it, with or without its number.
+        *arguments: the study's own arguments.
     """
     files = study_files()
     if name in ("--help", "-h"):
@@ -92,10 +89,8 @@ def run(name: Annotated[str, _ANY] = "--help", *arguments: Annotated[str, _ANY])
 def report(folder: Path) -> None:
     """Render a results folder as one self-contained page, DIR/report.html.
 
-    Parameters
-    ----------
-    folder
-        What a study wrote with --out.
+    Args:
+        folder: the folder that a study wrote with --out.
     """
     from bayesrob.report import render
 
@@ -117,33 +112,24 @@ def audit(
 ) -> None:
     """Would this posterior's robustness survive scrutiny? Sixteen checks, DIR/audit.html and DIR/audit.nc.
 
-    Parameters
-    ----------
-    path
-        A folder that `post.save(path)` wrote.
-    data
-        The data set whose test points are attacked: mnist, digits, ...
-    eps
-        Radius of the ball.
-    attack
-        The attack whose figure is audited, as `bayesrob attacks` lists it, at its defaults in that ball; none: PGD as the
-        audit would have it.
-    norm
-        Of the ball.
-    num_points
-        How many test points, a subset drawn from the seed.
-    level
-        What it may cost: a minute, ten, or as long as it takes.
-    seed
-        Fixes every random choice.
-    out
-        Folder of the page and the tree, and of the runs, where an audit that was killed finds them again; default: PATH's
-        name with "-audit".
+    Args:
+        path: a folder that `post.save(path)` wrote.
+        data: the data set whose test points are attacked: mnist, digits, ...
+        eps: radius of the ball.
+        attack: the attack whose figure is audited, as `bayesrob attacks` lists it, at its defaults in that ball; by default
+            PGD with settings that the audit chooses.
+        norm: norm of the ball.
+        num_points: number of test points, a subset drawn from the seed.
+        level: what the audit may cost: a minute, ten, or as long as it takes.
+        seed: fixes every random choice.
+        out: folder of the page, of the tree and of the single runs, from which an audit that was killed goes on; default
+            PATH's name with "-audit".
     """
     import bayesrob as br
-    from bayesrob.evaluation.points import check_count, chosen_points
+    from bayesrob.arguments import whole
+    from bayesrob.evaluation.points import chosen_points
 
-    check_count("num_points", num_points)
+    whole("num_points", num_points)
     post = br.load(path)
     chosen: Any = {"eps": eps, "norm": norm}
     audited = None if attack is None else br.attacks.ATTACKS[check_name("attack", attack, br.attacks.ATTACKS)](**chosen)
@@ -167,31 +153,24 @@ def sweep(
     retry: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Train and score every setting of a grid; started again it goes on where it was.
+    """Train and score every setting of a grid; started again, the sweep goes on where it was.
 
-    Parameters
-    ----------
-    grid
-        A TOML file of tables [[grid]], see the how-to on sweeps.
-    out
-        Folder of the results; default results/NAME of the file.
-    workers
-        Processes on this machine; default one a core.
-    dask
-        Address of a dask scheduler instead, e.g. tcp://host:8786; "local": as many processes of dask's here.
-    retry
-        Try the cells again that failed.
-    dry_run
-        Say what would be trained and how long it may take, and stop.
+    Args:
+        grid: a TOML file of tables [[grid]], see the how-to on sweeps.
+        out: folder of the results; default results/NAME of the file.
+        workers: number of processes on this machine; default one a core.
+        dask: address of a dask scheduler instead, e.g. tcp://host:8786; "local" starts as many dask processes here.
+        retry: train the cells again that failed.
+        dry_run: say what would be trained and how long it may take, and stop.
     """
     from bayesrob import sweeps
 
     grids, folder = sweeps.Grid.from_toml(grid), Path("results") / grid.stem if out is None else out
     first, *others = grids
-    whole = sweeps.plan(first.cells(*others))
-    print(whole.describe())
+    plan = sweeps.plan(first.cells(*others))
+    print(plan.describe())
     if dry_run:
-        print(f"About {sweeps.estimate(whole):.0f} s of one core.")
+        print(f"About {sweeps.estimate(plan):.0f} s of one core.")
         return
     with contextlib.ExitStack() as stack:
         executor = None
@@ -200,14 +179,14 @@ def sweep(
 
             client = stack.enter_context(sweeps.local_dask(workers) if dask == "local" else Client(dask))
             executor = client.get_executor()
-        found = sweeps.run(grids, folder, workers=workers, executor=executor, retry=retry)
-    print(found)
-    for key, text in found.errors.items():
+        outcome = sweeps.run(grids, folder, workers=workers, executor=executor, retry=retry)
+    print(outcome)
+    for key, text in outcome.errors.items():
         print(f"{key}: {text.strip().splitlines()[-1]}")
 
 
 def main() -> None:
-    """Entry point of the `bayesrob` command: errors of ours end in one readable message, not in a traceback."""
+    """Entry point of the `bayesrob` command: an error of this package ends in one readable message, not in a traceback."""
     try:
         app()
     except BayesrobError as error:

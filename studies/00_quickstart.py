@@ -1,7 +1,7 @@
 """The main job, end to end: SGD beside SVI beside HMC, attacked through the posterior-averaged gradient.
 
-One architecture is trained three ways on the same data. Each predictive is attacked with random signs, FGSM and PGD on
-three objectives, scored with intervals, and reported. Nothing is tuned to favour one of them.
+One architecture is trained in three ways on the same data. Each predictive is attacked with random signs, FGSM and PGD on
+three objectives, scored with intervals, and reported. No method has been tuned against the others.
 """
 
 from __future__ import annotations
@@ -11,18 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import pandas as pd
 
 import bayesrob as br
 from bayesrob import plots
-from bayesrob.evaluation import Results
-from bayesrob.report import render
-from shared.study_tools import VERDICTS, Scale, chain_figures, chain_note, show, verdict_row, with_interval, worst_case_row
+from shared.chains import chain_figures, chain_note
+from shared.study import Scale, Study
+from shared.tables import VERDICTS, estimate, verdict_row, worst_case_row
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Sizes of one run."""
+    """Sizes of one run.
+
+    Args:
+        n_train: number of training points, None for all.
+        hidden: units of each hidden layer.
+        num_points: number of test points attacked.
+        hmc: the sampler of the chains.
+        svi: variational inference, by default as the package has it.
+        sgd: training of a single network, by default as the package has it.
+    """
 
     n_train: int | None
     hidden: tuple[int, ...]
@@ -33,7 +41,7 @@ class Setting:
 
 
 def setting(data: str, scale: Scale) -> Setting:
-    """What `scale` means for `data`: seconds, minutes on two cores, or the sizes of Carbone et al. 2020."""
+    """The sizes of one run: seconds, minutes on two cores, or the sizes of Carbone et al. 2020."""
     if scale == "smoke":
         hmc = br.inference.HMC(num_samples=25, warmup=25, num_steps=10, num_chains=2)
         return Setting(200, (16,), 50, hmc, br.inference.SVI(epochs=100), br.inference.SGD(epochs=100))
@@ -52,76 +60,67 @@ def setting(data: str, scale: Scale) -> Setting:
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, data: str = "digits", eps: float = 0.1) -> None:
     """Train, attack, report.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds; small: minutes on two cores; paper: the sizes of Carbone et al. 2020.
-    out
-        Folder for results and report; default results/quickstart-DATA-SCALE.
-    seed
-        Fixes data, training, attacks and scores.
-    data
-        A data set: digits (comes with scikit-learn), half_moons, mnist, fashion_mnist, cifar10.
-    eps
-        Radius of the l_inf ball, in the inputs' own unit (pixels run from 0 to 1).
+    Args:
+        scale: smoke: seconds; small: minutes on two cores; paper: the sizes of Carbone et al. 2020.
+        out: Folder for results and report; default results/quickstart-DATA-SCALE.
+        seed: Fixes data, training, attacks and scores.
+        data: A data set: digits (comes with scikit-learn), half_moons, mnist, fashion_mnist, cifar10.
+        eps: Radius of the l_inf ball, in the inputs' own unit (pixels run from 0 to 1).
     """
-    out = Path("results") / f"quickstart-{data}-{scale}" if out is None else out
-    sizes = setting(data, scale)
+    sizes, attacks = setting(data, scale), attacks_at(eps)
     dataset = br.data.load(data, n_train=sizes.n_train, seed=seed)
     net = br.nets.mlp(dataset.x_train[0].numel(), sizes.hidden, dataset.out_features, seed=seed)
     bnn = br.models.BayesianNetwork(net, prior_scale=1.0)
-    attacks = attacks_at(eps)
-
-    settings: dict[str, Any] = {"scale": scale, "seed": seed, "data": repr(dataset), "eps": eps, "hidden": str(sizes.hidden)}
+    settings = {"data": repr(dataset), "eps": eps, "hidden": str(sizes.hidden)}
     settings |= {"prior": "N(0, 1) on every weight and bias", "attacks": ", ".join(attacks)}
-    results = Results(out, "quickstart", (__doc__ or "").splitlines()[0], settings)
-    trees, rows = {}, []
-    for name, method, model in (("SGD", sizes.sgd, net), ("SVI", sizes.svi, bnn), ("HMC", sizes.hmc, bnn)):
-        print(f"{name}: training", flush=True)
-        predictive = method.fit(model, dataset, seed=seed)
-        predictive.save(out / "posteriors" / name)
-        print(f"{name}: {predictive.info['seconds']:.0f} s; attacking", flush=True)
-        tree = br.evaluate(predictive, dataset, attacks, num_points=sizes.num_points, seed=seed)
-        results.tree(name, tree, f"evaluation of {name}")
-        trees[name] = tree
-        rows.append(row(name, predictive, tree))
-        # Written anew after every method: an interrupted run leaves what it had.
-        results.table("accuracy", pd.DataFrame([accuracies for accuracies, _ in rows]), ACCURACY)
-        judged = [{"method": name, **verdict_row(tree)} for name, tree in trees.items()]
-        results.table("verdicts", pd.DataFrame(judged), VERDICTS)
-        results.table("softmax_robustness", pd.DataFrame([robustness for _, robustness in rows]), ROBUSTNESS)
+    out = Path("results") / f"quickstart-{data}-{scale}" if out is None else out
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS,
+        printed=("accuracy", "verdicts"),
+    ) as study:  # fmt: skip
+        trees = {}
+        for name, method, model in (("SGD", sizes.sgd, net), ("SVI", sizes.svi, bnn), ("HMC", sizes.hmc, bnn)):
+            study.say(f"{name}: training")
+            predictive = method.fit(model, dataset, seed=seed)
+            predictive.save(study.folder / "posteriors" / name)
+            study.say(f"{name}: {predictive.info['seconds']:.0f} s; attacking")
+            tree = trees[name] = br.evaluate(predictive, dataset, attacks, num_points=sizes.num_points, seed=seed)
+            study.tree(name, tree, f"evaluation of {name}")
+            accuracies, robustness = row(name, predictive, tree)
+            study.add("accuracy", [accuracies])
+            study.add("verdicts", [{"method": name, **verdict_row(tree)}])
+            study.add("softmax_robustness", [robustness])
+        figures(study, trees)
+        study.note(*notes(trees))
 
-    results.figure(
+
+def figures(study: Study, trees: dict[str, Any]) -> None:
+    """Save the figures of all methods, and those of HMC's chains."""
+    study.figure(
         "attacks", plots.attack_accuracy(trees), "Accuracy with Wilson 95% intervals, before and under each attack."
     )
-    results.figure("gradients", plots.gradient_norms(trees), GRADIENTS)
-    results.figure("examples", plots.examples(trees["HMC"], "pgd_margin"), "HMC under PGD on the margin; predictions above.")
-    chain_figures(results, "HMC", trees["HMC"])
-    results.figure(
-        "losses", plots.losses(trees), "Training loss: SGD mean negative log likelihood, SVI negative ELBO per point."
-    )
-    for note in notes(trees):
-        results.note(note)
-        print(note)
-    show(out / "accuracy.csv")
-    print(VERDICTS)
-    show(out / "verdicts.csv")
-    report = render(results.finish())
-    print(f"report: {report}")
+    study.figure("gradients", plots.gradient_norms(trees), GRADIENTS)
+    study.figure("examples", plots.examples(trees["HMC"], "pgd_margin"), "HMC under PGD on the margin; predictions above.")
+    chain_figures(study, "HMC", trees["HMC"])
+    losses = "Training loss: SGD mean negative log likelihood, SVI negative ELBO per point."
+    study.figure("losses", plots.losses(trees), losses)
 
 
-ACCURACY = (
-    "Accuracy on the test points, with 95% Wilson intervals; all points count, also those wrong before the attack. The "
-    "worst case over these attacks is the figure to read; its verdict is of the cheap checks (br.audit makes all)."
-)
-ROBUSTNESS = "1 - mean over test points of max over classes |p - p_attacked| (one softmax), with 95% intervals."
+CAPTIONS = {
+    "accuracy": "Accuracy on the test points, with 95% Wilson intervals; all points count, also those wrong before the "
+    "attack. "
+    "The worst case over these attacks is the figure to read; its verdict is of the cheap checks (br.audit makes all).",
+    "verdicts": VERDICTS,
+    "softmax_robustness": "1 - mean over test points of max over classes |p - p_attacked| (one softmax), with 95% "
+    "intervals.",
+}
 GRADIENTS = (
     "Norm of the averaged input gradient (solid) and of its Monte Carlo standard error (dotted), share of points below."
 )
 
 
 def attacks_at(eps: float) -> dict[str, br.attacks.Attack]:
-    """The paper's three attacks, and PGD on the two objectives that see the averaged prediction."""
+    """The three attacks of Carbone et al. 2020, and PGD on the two objectives of the averaged prediction."""
     return {
         "random": br.attacks.Random(eps=eps),
         "fgsm": br.attacks.FGSM(eps=eps),
@@ -132,33 +131,33 @@ def attacks_at(eps: float) -> dict[str, br.attacks.Attack]:
 
 
 def row(name: str, predictive: br.predictive.Predictive, tree: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """One line of each table."""
+    """One row of the table of accuracies and one of the table of softmax robustness."""
     result = tree["robustness"].to_dataset()
     head = {"method": name, "draws": str(predictive.num_draws)}
     accuracies = {**head, "seconds": f"{predictive.info['seconds']:.0f}"}
-    accuracies["clean"] = with_interval(result["accuracy"], result["accuracy_interval"])
+    accuracies["clean"] = estimate(result, "accuracy")
     robustness = dict(head)
     for attack in result["attack"].values.tolist():
         at = result.sel(attack=attack)
-        accuracies[attack] = with_interval(at["adversarial_accuracy"], at["adversarial_accuracy_interval"])
-        robustness[attack] = with_interval(at["softmax_robustness"], at["softmax_robustness_interval"])
+        accuracies[attack] = estimate(at, "adversarial_accuracy")
+        robustness[attack] = estimate(at, "softmax_robustness")
     return accuracies | worst_case_row(tree), robustness
 
 
 def notes(trees: dict[str, Any]) -> list[str]:
     """What a reader must not miss: the strongest attack, and whether the chains can be believed."""
-    found = []
+    texts = []
     for name, tree in trees.items():
         result = tree["robustness"].to_dataset()
         worst = result["adversarial_accuracy"].idxmin("attack").item()
         low, high = result["adversarial_accuracy_interval"].sel(attack=worst).values
         value = float(result["adversarial_accuracy"].sel(attack=worst))
-        found.append(
+        texts.append(
             f"{name}: of these attacks {worst} leaves the least, accuracy {value:.3f} [{low:.3f}, {high:.3f}]; "
             "a stronger attack may leave less."
         )
-    found.append(chain_note("HMC", trees["HMC"]))
-    return found
+    texts.append(chain_note("HMC", trees["HMC"]))
+    return texts
 
 
 if __name__ == "__main__":

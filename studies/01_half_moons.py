@@ -14,21 +14,31 @@ from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy import stats
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import mean_interval
-from bayesrob.evaluation import Results, evaluate_gradients
-from bayesrob.report import render
-from shared.study_tools import Scale, chain_figures, show, with_interval
+from bayesrob.evaluation import evaluate_gradients
+from shared.chains import chain_figures
+from shared.study import Scale, Study
+from shared.tables import estimate, with_interval
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Which posteriors; the paper's grid by default."""
+    """Which posteriors are sampled, by default those of the paper.
+
+    Args:
+        widths: units of each of the two hidden layers.
+        n_train: numbers of training points.
+        warmups: numbers of transitions before the draws that count.
+        num_draws: draws of all chains.
+        num_chains: number of chains.
+        num_steps: leapfrog steps of each transition.
+        num_points: number of test points at which gradients are averaged.
+    """
 
     widths: tuple[int, ...] = (32, 128, 256, 512)
     n_train: tuple[int, ...] = (5000, 10000, 15000)
@@ -52,7 +62,7 @@ class Grid:
 
 
 def grid(scale: Scale) -> Grid:
-    """What `scale` means."""
+    """The posteriors that a run of this size samples."""
     if scale == "smoke":
         return Grid((4, 8), (50, 100), (20, 30), num_draws=20, num_chains=2, num_steps=5, num_points=30)
     if scale == "small":
@@ -63,26 +73,36 @@ def grid(scale: Scale) -> Grid:
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0) -> None:
     """Sample the grid, take gradients, compare.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds; small: widths 32 to 256, 400 to 3,600 points, minutes on two cores; paper: the paper's grid.
-    out
-        Folder for results and report; default results/half_moons-SCALE.
-    seed
-        Fixes data, chains and points.
+    Args:
+        scale: smoke: seconds; small: widths 32 to 256, 400 to 3,600 points, minutes on two cores; paper: the paper's grid.
+        out: Folder for results and report; default results/half_moons-SCALE.
+        seed: Fixes data, chains and points.
     """
-    out = Path("results") / f"half_moons-{scale}" if out is None else out
     sizes = grid(scale)
-    settings = {"scale": scale, "seed": seed, **{name: str(value) for name, value in dataclasses.asdict(sizes).items()}}
+    settings = {name: str(value) for name, value in dataclasses.asdict(sizes).items()}
     settings |= {"network": "two hidden layers, leaky ReLU", "prior": "N(0, 1) on every weight and bias"}
-    results = Results(out, "half_moons", (__doc__ or "").splitlines()[0], settings)
-    cells, rows, worst = [], [], None
+    with Study(__file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS) as study:
+        cells, worst = sampled(study, sizes, seed)
+        tree = xr.DataTree.from_dict({"grid": xr.combine_by_coords(cells)})  # pyright: ignore[reportArgumentType]
+        study.tree("grid", tree, "averaged gradients over the grid")
+        for objective in tree["grid"].to_dataset()["objective"].values.tolist():
+            study.figure(f"figure_1_{objective}", plots.gradient_grid(tree, objective), FIGURE.format(objective))
+        _, title, evaluation = worst
+        study.tree("worst_chains", evaluation, f"evaluation of the posterior whose chains agree least ({title})")
+        chain_figures(study, f"worst posterior ({title})", evaluation)
+        study.add("trends", trends(tree["grid"].to_dataset()))
+        study.note(*notes(tree["grid"].to_dataset(), trends(tree["grid"].to_dataset())))
+
+
+def sampled(study: Study, sizes: Grid, seed: int) -> tuple[list[xr.Dataset], tuple[float, str, xr.DataTree]]:
+    """The numbers of every posterior of the grid; and the largest R-hat, with the posterior's name and evaluation."""
+    cells: list[xr.Dataset] = []
+    worst: tuple[float, str, xr.DataTree] | None = None
     for n_train, width in itertools.product(sizes.n_train, sizes.widths):
         dataset = br.data.load("half_moons", n_train=n_train, n_test=sizes.num_points, seed=seed)
         net = br.nets.mlp(2, (width, width), 2, activation="leaky_relu", seed=seed)
         post = sizes.hmc().fit(br.models.BayesianNetwork(net, prior_scale=1.0), dataset, seed=seed)
-        print(f"{n_train} points, width {width}: {post.info['seconds']:.0f} s", flush=True)
+        study.say(f"{n_train} points, width {width}: {post.info['seconds']:.0f} s")
         for warmup in sizes.warmups:
             window = sizes.window(post, warmup)
             gradients = evaluate_gradients(
@@ -90,52 +110,37 @@ def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0) -> N
             )
             evaluation = br.evaluate(window, dataset, attacks={}, num_points=None, seed=seed)
             cells.append(cell(gradients, evaluation).expand_dims(warmup=[warmup], n_train=[n_train], width=[width]))
-            rows.append(row(n_train, width, warmup, cells[-1].squeeze()))
+            study.add("gradients", [row(n_train, width, warmup, cells[-1].squeeze())])
             rhat = cells[-1]["rhat_max"].item()
             rhat = np.inf if np.isnan(rhat) else rhat
             if worst is None or rhat > worst[0]:
                 worst = (rhat, f"{n_train} points, width {width}, warmup {warmup}", evaluation)
-        # Written anew after every posterior: an interrupted run leaves what it had.
-        results.table("gradients", pd.DataFrame(rows), TABLE)
-
-    tree = xr.DataTree.from_dict({"grid": xr.combine_by_coords(cells)})  # pyright: ignore[reportArgumentType]
-    results.tree("grid", tree, "averaged gradients over the grid")
-    for objective in tree["grid"].to_dataset()["objective"].values.tolist():
-        results.figure(f"figure_1_{objective}", plots.gradient_grid(tree, objective), FIGURE.format(objective))
     assert worst is not None
-    results.tree("worst_chains", worst[2], f"evaluation of the posterior whose chains agree least ({worst[1]})")
-    chain_figures(results, f"worst posterior ({worst[1]})", worst[2])
-    found = trends(tree["grid"].to_dataset())
-    results.table("trends", pd.DataFrame(found), TRENDS)
-    for note in notes(tree["grid"].to_dataset(), found):
-        results.note(note)
-        print(note)
-    show(out / "gradients.csv")
-    show(out / "trends.csv")
-    print(f"report: {render(results.finish())}")
+    return cells, worst
 
 
-TABLE = (
-    "Averaged input gradients at the test points: mean l2 norm over points with its 95% t interval, Monte Carlo standard "
-    "error (batch means), norm of single draws, and whether the chains agree in function space."
-)
+CAPTIONS = {
+    "gradients": "Averaged input gradients at the test points: mean l2 norm over points with its 95% t interval, Monte "
+    "Carlo standard "
+    "error (batch means), norm of single draws, and whether the chains agree in function space.",
+    "trends": "Slopes of the logarithm of the mean norm against log2 of width and of training points, over the cells of the "
+    "longest warmup, with 95% t intervals (of one seed: the cells scatter, chains and data are not drawn again). The "
+    "paper's "
+    "figure 1 claims that both slopes are negative for the averaged gradient, by cancellation: then so are averaged / "
+    "single's.",
+}
 FIGURE = (
     "Norm of the averaged gradient of {}: solid, with 95% intervals over test points; dashed its Monte Carlo standard "
     "error; dotted the single draws' norm."
 )
-TRENDS = (
-    "Slopes of the logarithm of the mean norm against log2 of width and of training points, over the cells of the longest "
-    "warmup, with 95% t intervals (of one seed: the cells scatter, chains and data are not drawn again). The paper's figure "
-    "1 claims that both slopes are negative for the averaged gradient, by cancellation: then so are averaged / single's."
-)
 
 
 def cell(gradients: xr.DataTree, evaluation: xr.DataTree) -> xr.Dataset:
-    """One posterior's numbers, means over test points."""
-    found = gradients["statistics"].to_dataset().squeeze(["precision", "num_draws"], drop=True)
+    """The numbers of one posterior, means over test points."""
+    statistics = gradients["statistics"].to_dataset().squeeze(["precision", "num_draws"], drop=True)
     diagnostics = evaluation["diagnostics"].to_dataset()
-    intervals = [mean_interval(found["norm"].sel(objective=name).values) for name in found["objective"].values]
-    mean = found[["norm", "standard_error", "debiased_norm", "draw_norm", "zero_fraction"]].mean("point")
+    intervals = [mean_interval(statistics["norm"].sel(objective=name).values) for name in statistics["objective"].values]
+    mean = statistics[["norm", "standard_error", "debiased_norm", "draw_norm", "zero_fraction"]].mean("point")
     return mean.assign(
         norm_interval=(("objective", "bound"), np.array(intervals)),
         accuracy=evaluation["robustness"]["accuracy"].drop_vars(["point", "attack"], errors="ignore"),
@@ -150,12 +155,12 @@ def cell(gradients: xr.DataTree, evaluation: xr.DataTree) -> xr.Dataset:
 
 
 def row(n_train: int, width: int, warmup: int, at: xr.Dataset) -> dict[str, str]:
-    """One line of the table."""
+    """One row of the table of gradients."""
     numbers = {"training points": f"{n_train}", "width": f"{width}", "warmup": f"{warmup}"}
     numbers["test accuracy"] = f"{float(at['accuracy']):.3f}"
     for objective in ("expected_loss", "predictive_loss"):
         here = at.sel(objective=objective)
-        numbers[f"{objective}, norm"] = with_interval(here["norm"], here["norm_interval"].values)
+        numbers[f"{objective}, norm"] = estimate(here, "norm")
         numbers[f"{objective}, standard error"] = f"{float(here['standard_error']):.3f}"
     numbers["single draws, norm"] = f"{float(at['draw_norm'].sel(objective='expected_loss')):.3f}"
     numbers["R-hat median, max"] = f"{float(at['rhat_median']):.3f}, {float(at['rhat_max']):.3f}"
@@ -163,9 +168,9 @@ def row(n_train: int, width: int, warmup: int, at: xr.Dataset) -> dict[str, str]
     return numbers
 
 
-def trends(found: xr.Dataset) -> list[dict[str, str]]:
+def trends(cells: xr.Dataset) -> list[dict[str, str]]:
     """Least squares over the cells of the longest warmup: log norm = a + b log2 width + c log2 points."""
-    at = found.isel(warmup=-1).transpose("n_train", "width", ...)
+    at = cells.isel(warmup=-1).transpose("n_train", "width", ...)
     n, width = np.meshgrid(np.log2(at["n_train"].values), np.log2(at["width"].values), indexing="ij")
     design = np.stack([np.ones(n.size), width.ravel(), n.ravel()], axis=1)
     rows = []
@@ -181,7 +186,7 @@ def trends(found: xr.Dataset) -> list[dict[str, str]]:
 
 
 def slopes(design: np.ndarray, values: np.ndarray, level: float = 0.95) -> list[tuple[float, float, float]]:
-    """Coefficients but for the constant, with t intervals (NaN without degrees of freedom)."""
+    """Least-squares coefficients without the constant, with t intervals (NaN without degrees of freedom)."""
     coefficients, _, _, _ = np.linalg.lstsq(design, values, rcond=None)
     freedom = len(values) - design.shape[1]
     residual = values - design @ coefficients
@@ -191,8 +196,8 @@ def slopes(design: np.ndarray, values: np.ndarray, level: float = 0.95) -> list[
     return [(c, c - h, c + h) for c, h in zip(coefficients[1:], half[1:], strict=True)]
 
 
-def notes(found: xr.Dataset, lines: list[dict[str, str]]) -> list[str]:
-    """Whether the published effect is there."""
+def notes(cells: xr.Dataset, lines: list[dict[str, str]]) -> list[str]:
+    """Says whether the published effect is there and whether the chains agree."""
     texts = []
     for line in lines:
         if line["of"] == "single draws":
@@ -205,13 +210,13 @@ def notes(found: xr.Dataset, lines: list[dict[str, str]]) -> list[str]:
                 f"{line['objective']}, norm of {line['of']}: with {name} it {verdict} "
                 f"(log norm {value} per doubling, [{low}, {high}])."
             )
-    agree = int((found["rhat_max"] <= 1.01).sum())
+    agree = int((cells["rhat_max"] <= 1.01).sum())
     texts.append(
-        f"Chains agree in function space (R-hat at most 1.01 at every test point) in {agree} of {found['rhat_max'].size} "
-        f"posteriors; the median R-hat is at most 1.01 in {int((found['rhat_median'] <= 1.01).sum())}. Where they do not, "
+        f"Chains agree in function space (R-hat at most 1.01 at every test point) in {agree} of {cells['rhat_max'].size} "
+        f"posteriors; the median R-hat is at most 1.01 in {int((cells['rhat_median'] <= 1.01).sum())}. Where they do not, "
         "the gradients are this run's."
     )
-    per_posterior: Any = found["distinct_draws"]
+    per_posterior: Any = cells["distinct_draws"]
     texts.append(f"Distinct draws in a posterior: {int(per_posterior.min())} to {int(per_posterior.max())}.")
     return texts
 

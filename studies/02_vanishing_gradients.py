@@ -11,27 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import pandas as pd
 import xarray as xr
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import mean_cosine, median_interval
 from bayesrob.analysis.gradients import NUM_DRAWS
-from bayesrob.evaluation import Results, evaluate_gradients
-from bayesrob.report import render
+from bayesrob.evaluation import evaluate_gradients
 from shared import carbone_2020
-from shared.study_tools import (
-    CHAINS,
-    Scale,
-    chain_figures,
-    chain_note,
-    chain_row,
-    chains_met,
-    file_name,
-    show,
-    with_interval,
-)
+from shared.chains import CHAINS, chain_figures, chain_note, chain_row, chains_met
+from shared.study import POSTERIORS, Scale, Study
+from shared.tables import estimate, file_name, with_interval
 
 SIZES: dict[Scale, tuple[int, int, tuple[int, ...]]] = {
     "smoke": (30, 10, (1, 5, 20)),
@@ -41,77 +31,66 @@ SIZES: dict[Scale, tuple[int, int, tuple[int, ...]]] = {
 """Test images, how many of them also in float64, and numbers of draws."""
 
 
-def main(
-    *, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = carbone_2020.POSTERIORS
-) -> None:
+def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
     """Train (or load) the posteriors, average gradients, compare.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on digits; small: chains on fewer images and narrower networks, minutes on two cores; paper: the
-        paper's sizes.
-    out
-        Folder for results and report; default results/vanishing_gradients-SCALE.
-    seed
-        Fixes data, training, points and draws.
-    posteriors
-        Where trained posteriors are kept (default results/posteriors), to be shared with the study attack_table.
+    Args:
+        scale: smoke: seconds, on digits; small: chains on fewer images and narrower networks, minutes on two cores; paper:
+            the paper's sizes.
+        out: Folder for results and report; default results/vanishing_gradients-SCALE.
+        seed: Fixes data, training, points and draws.
+        posteriors: Folder of trained posteriors (default results/posteriors), shared with the study attack_table.
     """
-    out = Path("results") / f"vanishing_gradients-{scale}" if out is None else out
     num_points, num_double, num_draws = SIZES[scale]
-    settings = {"scale": scale, "seed": seed, "test images": num_points, "in float64": num_double, "draws": str(num_draws)}
-    results = Results(out, "vanishing_gradients", (__doc__ or "").splitlines()[0], settings)
-    trees: dict[str, xr.DataTree] = {}
-    made, rows, chains = [], [], []
-    for name, recipe in carbone_2020.recipes(scale, num_draws[-1]).items():
-        print(f"{name}: training, unless it is kept in {posteriors}", flush=True)
-        predictive, dataset = recipe.fit(posteriors, seed)
-        print(f"{name}: {predictive.info['seconds']:.0f} s of training; gradients", flush=True)
-        sizes: dict[str, Any] = {"num_draws": num_draws, "seed": seed}
-        gradients = evaluate_gradients(predictive, dataset, num_points, precisions=["float32"], **sizes)
-        double = evaluate_gradients(predictive, dataset, num_double, precisions=["float32", "float64"], **sizes)
-        evaluation = br.evaluate(predictive, dataset, attacks={}, num_points=num_points, seed=seed)
-        trees[name] = joined(gradients, double, evaluation)
-        results.tree(file_name(name), trees[name], f"averaged gradients of {name}")
-        accuracy = with_interval(evaluation["robustness"]["accuracy"], evaluation["robustness"]["accuracy_interval"].values)
-        made.append({**recipe.row(name, predictive), "test accuracy": accuracy})
-        rows += table(name, gradients, double)
-        # Written anew after every posterior: an interrupted run leaves what it had.
-        results.table("claims", pd.DataFrame(claims(trees)), CLAIMS)
-        results.table("gradients", pd.DataFrame(rows), TABLE)
-        results.table("posteriors", pd.DataFrame(made), "What was trained.")
-        if "diagnostics" in evaluation.children:
-            chains.append(chain_row(name, evaluation))
-            results.table("chains", pd.DataFrame(chains), CHAINS)
+    settings = {"test images": num_points, "in float64": num_double, "draws": str(num_draws)}
+    with Study(__file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS) as study:
+        trees: dict[str, xr.DataTree] = {}
+        for name, recipe in carbone_2020.recipes(scale, num_draws[-1]).items():
+            study.training(f"{name}", posteriors)
+            predictive, dataset = recipe.fit(posteriors, seed)
+            study.say(f"{name}: {predictive.info['seconds']:.0f} s of training; gradients")
+            sizes: dict[str, Any] = {"num_draws": num_draws, "seed": seed}
+            gradients = evaluate_gradients(predictive, dataset, num_points, precisions=["float32"], **sizes)
+            double = evaluate_gradients(predictive, dataset, num_double, precisions=["float32", "float64"], **sizes)
+            evaluation = br.evaluate(predictive, dataset, attacks={}, num_points=num_points, seed=seed)
+            trees[name] = joined(gradients, double, evaluation)
+            study.tree(file_name(name), trees[name], f"averaged gradients of {name}")
+            accuracy = estimate(evaluation["robustness"].to_dataset(), "accuracy")
+            study.table("claims", claims(trees))
+            study.add("gradients", table(name, gradients, double))
+            study.add("posteriors", [{**recipe.row(name, predictive), "test accuracy": accuracy}])
+            if "diagnostics" in evaluation.children:
+                study.add("chains", [chain_row(name, evaluation)])
+        figures(study, trees)
+        for line in claims(trees):
+            study.note(f"{line['posterior']}: “{line['claim']}”: {line['found']} ({line['measured']}).")
 
-    results.figure("figure_3", plots.gradient_components(trees, precision="float32"), COMPONENTS)
-    results.figure("decay", plots.gradient_decay(trees, precision="float32"), DECAY)
+
+def figures(study: Study, trees: dict[str, xr.DataTree]) -> None:
+    """Save the figures of all posteriors and of each, and what is to be said of the chains."""
+    study.figure("figure_3", plots.gradient_components(trees, precision="float32"), COMPONENTS)
+    study.figure("decay", plots.gradient_decay(trees, precision="float32"), DECAY)
     for name, tree in trees.items():
         if tree["images"]["input"].ndim == 4:
-            results.figure(
-                f"figure_2_{file_name(name)}", plots.gradient_images(tree, precision="float32"), f"{name}: {IMAGES}"
-            )
+            images = plots.gradient_images(tree, precision="float32")
+            study.figure(f"figure_2_{file_name(name)}", images, f"{name}: {IMAGES}")
     for name, tree in trees.items():
         if "diagnostics" in tree.children:
-            chain_figures(results, name, tree, "_" + file_name(name))
-            results.note(chain_note(name, tree))
-    for line in claims(trees):
-        results.note(f"{line['posterior']}: “{line['claim']}”: {line['found']} ({line['measured']}).")
-    for name in ("posteriors", "gradients", "claims", "chains"):
-        if (out / f"{name}.csv").exists():
-            show(out / f"{name}.csv")
-    print(f"report: {render(results.finish())}")
+            chain_figures(study, name, tree, "_" + file_name(name))
+            study.note(chain_note(name, tree))
 
 
-TABLE = (
-    "Median over test images of the l2 norm of the averaged gradient, by number of draws (with a 95% interval of the median "
+CAPTIONS = {
+    "claims": "What the paper says of its figures 2 and 3, and what was measured.",
+    "gradients": "Median over test images of the l2 norm of the averaged gradient, by number of draws (with a 95% interval "
+    "of the median "
     "at the most draws), of its Monte Carlo standard error, of what is left without it, and of single draws' gradients; "
     "mean cosine between the averages of independent batches of draws (zero if their direction is noise), with its 95% "
     "interval over batches; median effective draws of the weights; median relative difference that float64 makes to the "
-    "norm, and share of components that are exactly zero in both precisions, over the images that were done in both."
-)
-CLAIMS = "What the paper says of its figures 2 and 3, and what was measured."
+    "norm, and share of components that are exactly zero in both precisions, over the images that were done in both.",
+    "posteriors": "What was trained.",
+    "chains": CHAINS,
+}
 COMPONENTS = (
     "Distribution of all components of the averaged gradient over all test images: bands that hold all, 99%, 90%, half."
 )
@@ -123,23 +102,23 @@ IMAGES = "test images and averaged gradients (expected loss), one colour scale a
 
 
 def joined(gradients: xr.DataTree, double: xr.DataTree, evaluation: xr.DataTree) -> xr.DataTree:
-    """One tree of the gradients, in both precisions (`precisions`), and of what says whether to believe the chains."""
-    kept = ("robustness", "sample_stats", "log_likelihood", "input_gradients", "posterior", "diagnostics")
+    """One tree of the averaged gradients, in both precisions (`precisions`), and of what says whether the chains agree."""
+    evaluated = ("robustness", "sample_stats", "log_likelihood", "input_gradients", "posterior", "diagnostics")
     groups = {name: node.to_dataset() for name, node in gradients.children.items()}
     groups["precisions"] = double["statistics"].to_dataset()
-    groups |= {name: evaluation[name].to_dataset() for name in kept if name in evaluation.children}
+    groups |= {name: evaluation[name].to_dataset() for name in evaluated if name in evaluation.children}
     tree = xr.DataTree.from_dict(groups)  # pyright: ignore[reportArgumentType]
     tree.attrs.update(gradients.attrs)
     return tree
 
 
 def table(name: str, gradients: xr.DataTree, double: xr.DataTree) -> list[dict[str, str]]:
-    """One line for each objective."""
-    found = gradients["statistics"].to_dataset().sel(precision="float32")
+    """One row for each objective."""
+    statistics = gradients["statistics"].to_dataset().sel(precision="float32")
     both = double["statistics"].to_dataset().isel(num_draws=-1)
     lines = []
-    for objective in found["objective"].values.tolist():
-        at = found.sel(objective=objective)
+    for objective in statistics["objective"].values.tolist():
+        at = statistics.sel(objective=objective)
         last = at.isel(num_draws=-1)
         line = {"posterior": name, "objective": objective}
         for count in at["num_draws"].values[:-1]:
@@ -167,11 +146,11 @@ def claims(trees: dict[str, Any]) -> list[dict[str, str]]:
     """The paper's three statements about figures 2 and 3, each against the expected loss."""
     lines = []
     for name, tree in trees.items():
-        found = tree["statistics"].to_dataset().sel(precision="float32", objective="expected_loss")
+        statistics = tree["statistics"].to_dataset().sel(precision="float32", objective="expected_loss")
         spread = tree["components"]["gradient"].sel(precision="float32", objective="expected_loss")
         width = (spread.sel(quantile=0.995) - spread.sel(quantile=0.005)).values
-        draws, last = found["num_draws"].values, found.isel(num_draws=-1)
-        norm = found["norm"].median("point").values
+        draws, last = statistics["num_draws"].values, statistics.isel(num_draws=-1)
+        norm = statistics["norm"].median("point").values
         tails, middle = ("narrows" if width[-1] < width[0] else "widens"), ("shrinks" if norm[-1] < norm[0] else "grows")
         lines.append(
             {
@@ -198,14 +177,14 @@ def claims(trees: dict[str, Any]) -> list[dict[str, str]]:
         )
     for data in dict.fromkeys(name.partition("/")[0] for name in trees):
         if f"{data}/HMC" in trees and f"{data}/VI" in trees:
-            kept = {method: kept_norm(trees[f"{data}/{method}"]) for method in ("HMC", "VI")}
+            shares = {method: share_of_single_draws(trees[f"{data}/{method}"]) for method in ("HMC", "VI")}
             lines.append(
                 {
                     "posterior": data,
                     "claim": "HMC's gradients drop more quickly than VI's",
                     "found": "not judged: other network, data size and correlation of draws",
                     "measured": "median share of a single draw's norm: "
-                    + "; ".join(f"{m} {text}" for m, text in kept.items()),
+                    + "; ".join(f"{m} {text}" for m, text in shares.items()),
                 }
             )
     return lines
@@ -215,10 +194,10 @@ def _median(at: xr.Dataset, above: str, below: str) -> float:
     return float((at[above] / at[below]).median())
 
 
-def kept_norm(tree: Any) -> str:
-    """How much of a single draw's norm averages keep, by number of draws."""
-    found = tree["statistics"].to_dataset().sel(precision="float32", objective="expected_loss")
-    ratio = (found["norm"] / found["draw_norm"]).median("point")
+def share_of_single_draws(tree: Any) -> str:
+    """The median share of a single draw's gradient norm that is left in averages, by number of draws."""
+    statistics = tree["statistics"].to_dataset().sel(precision="float32", objective="expected_loss")
+    ratio = (statistics["norm"] / statistics["draw_norm"]).median("point")
     return ", ".join(f"{float(value):.2f} at {count}" for count, value in zip(ratio["num_draws"].values, ratio, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 Attacks of fixed radius in l_inf and l_2, smallest perturbations in l_inf, l_2 and l_0, AutoAttack; MNIST and half moons. The
 worst case of all attacks in one ball, point by point, is what a robust accuracy should be. Where an attack without gradients
-leaves less than those with gradients, these are masked (Carlini et al. 2019). Attacks and scores look at the same draws,
+leaves less than those with gradients, these are masked (Carlini et al. 2019). Attacks and scores use the same draws,
 held.
 """
 
@@ -15,71 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import pandas as pd
 import xarray as xr
 
 import bayesrob as br
 from bayesrob import plots
-from bayesrob.attacks import ATTACKS, Attack
-from bayesrob.errors import InputError
-from bayesrob.evaluation import Results, transfer_matrix
+from bayesrob.attacks import Attack
+from bayesrob.evaluation import transfer_matrix
 from bayesrob.inference import HMC, SGD, SVI, Inference, fit_once
-from bayesrob.report import render
-from shared import carbone_2020
-from shared.study_tools import (
-    CHAINS,
-    VERDICTS,
-    Scale,
-    chain_figures,
-    chain_note,
-    chain_row,
-    file_name,
-    show,
-    verdict_row,
-    with_interval,
-)
-
-Budget = Mapping[str, dict[str, Any]]
-"""Settings by the name of an attack; what is not named has its defaults. An ensemble's members have the same budgets."""
-
-BUDGETS: dict[Scale, Budget] = {
-    "smoke": {
-        "APGD": {"steps": 4},
-        "Boundary": {"steps": 20},
-        "CarliniWagner": {"searches": 3, "steps": 20, "lr": 0.1, "initial_c": 1.0},
-        "DeepFool": {"steps": 5},
-        "FAB": {"steps": 4},
-        "LocalSearch": {"rounds": 2, "half_side": 1},
-        "NES": {"steps": 3, "samples": 10},
-        "PGD": {"steps": 5},
-        "RandomSearch": {"samples": 20},
-        "SinglePixel": {"tries": 20},
-        "SmallestFGSM": {"grid": 30},
-        "Square": {"queries": 30},
-    },
-    "small": {
-        "APGD": {"steps": 50},
-        "Boundary": {"steps": 2000},
-        "CarliniWagner": {"searches": 5, "steps": 200, "lr": 0.05, "initial_c": 0.1},
-        "FAB": {"steps": 50},
-        "LocalSearch": {"rounds": 20, "half_side": 2},
-        "NES": {"steps": 40},
-        "SmallestFGSM": {"grid": 500},
-        "Square": {"queries": 2000},
-    },
-    "paper": {},
-}
-
-COSTLY = ("AutoAttack", "NES", "Square")
-"""Of fixed radius, and run in l_inf alone: their queries are most of the time."""
-
-MASKED = 0.002
-"""An attack that sees less and leaves less, by more than this share of the points, says that gradients are masked."""
+from shared.chains import CHAINS, chain_figures, chain_note, chain_row
+from shared.gauntlet import BUDGETS, Budget, described, gauntlet, merged
+from shared.gauntlet_notes import is_minimal, members_of, notes, sees, transfer_notes
+from shared.study import POSTERIORS, Scale, Study
+from shared.tables import VERDICTS, estimate, file_name, verdict_row
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One data set, three posteriors of one architecture, and the balls."""
+    """One data set, three posteriors of one architecture, and the balls.
+
+    Args:
+        data: name of the data set.
+        n_train: number of training points, None for all.
+        hidden: units of each hidden layer.
+        num_points: number of test points attacked.
+        eps: radius of the ball by norm.
+        methods: how the posteriors are trained, by name.
+        budget: settings of attacks that this data set needs.
+    """
 
     data: str
     n_train: int | None
@@ -90,10 +52,11 @@ class Case:
     budget: Budget = dataclasses.field(default_factory=dict)
 
     def load(self, seed: int) -> br.Dataset:
+        """The data set."""
         return br.data.load(self.data, n_train=self.n_train, seed=seed)
 
     def fit(self, method: Inference, dataset: br.Dataset, folder: Path, seed: int) -> br.predictive.Predictive:
-        """Trained now or loaded; its draws held, as many of SVI as of HMC."""
+        """The posterior, trained now or loaded, with held draws: as many of SVI as of HMC."""
         net = br.nets.mlp(dataset.x_train[0].numel(), self.hidden, dataset.out_features, activation="leaky_relu", seed=seed)
         model = net if isinstance(method, SGD) else br.models.BayesianNetwork(net, prior_scale=1.0)
         return fit_once(method, model, dataset, folder, seed).freeze(seed=seed)
@@ -106,14 +69,14 @@ def cases(scale: Scale) -> dict[str, Case]:
         hmc = HMC(num_samples=num_samples, warmup=warmup, num_steps=num_steps, num_chains=num_chains)
         return {"SGD": SGD(**epochs), "HMC": hmc, "SVI": SVI(num_draws=num_samples * num_chains, **epochs)}
 
-    # Images of [0, 1] are mostly black: with p > 0 LocalSearch looks away from the pixels that it can change.
+    # Images of [0, 1] are mostly black: with p > 0 LocalSearch prefers pixels that it cannot change.
     image, plane = {"LocalSearch": {"p": -0.25}}, {"JSMA": {"gamma": 1.0}}
     moons = {"l_inf": 0.1, "l_2": 0.1}
     if scale == "smoke":
-        few = methods(4, 15, 5, num_chains=2, epochs=100)
+        quick = methods(4, 15, 5, num_chains=2, epochs=100)
         return {
-            "digits": Case("digits", 200, (16,), 20, {"l_inf": 0.1, "l_2": 0.5}, few, image),
-            "half moons": Case("half_moons", 1000, (8,), 20, moons, few, plane),
+            "digits": Case("digits", 200, (16,), 20, {"l_inf": 0.1, "l_2": 0.5}, quick, image),
+            "half moons": Case("half_moons", 1000, (8,), 20, moons, quick, plane),
         }
     if scale == "small":
         return {
@@ -126,72 +89,69 @@ def cases(scale: Scale) -> dict[str, Case]:
     }
 
 
-def main(
-    *, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = carbone_2020.POSTERIORS
-) -> None:
+def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
     """Train (or load) the posteriors, run every attack that fits, compare.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on digits and half moons; small: 100 points and reduced budgets, minutes on two cores; paper: 500
-        points and the attacks' own defaults, hours.
-    out
-        Folder for results and report; default results/attack_gauntlet-SCALE.
-    seed
-        Fixes data, training, points, draws and attacks.
-    posteriors
-        Where trained posteriors are kept (default results/posteriors).
+    Args:
+        scale: smoke: seconds, on digits and half moons; small: 100 points and reduced budgets, minutes on two cores; paper:
+            500 points and the attacks' own defaults, hours.
+        out: Folder for results and report; default results/attack_gauntlet-SCALE.
+        seed: Fixes data, training, points, draws and attacks.
+        posteriors: Folder of trained posteriors (default results/posteriors).
     """
-    out = Path("results") / f"attack_gauntlet-{scale}" if out is None else out
-    settings: dict[str, Any] = {"scale": scale, "seed": seed, "prior": "N(0, 1) on every weight and bias"}
+    settings = {"prior": "N(0, 1) on every weight and bias"}
     for name, case in cases(scale).items():
         settings[name] = f"{case.n_train or 'all'} training points, network {case.hidden}, {case.num_points} test points"
-    results = Results(out, "attack_gauntlet", (__doc__ or "").splitlines()[0], settings)
-    tables: dict[str, list[dict[str, str]]] = {name: [] for name in CAPTIONS}
-    for name, case in cases(scale).items():
-        dataset, predictives = case.load(seed), {}
-        for method_name, method in case.methods.items():
-            print(f"{name}/{method_name}: training, unless it is kept in {posteriors}", flush=True)
-            predictives[method_name] = case.fit(method, dataset, posteriors, seed)
-        attacks, left_out = gauntlet(case.eps, merged(BUDGETS[scale], case.budget), predictives)
-        for attack, reason in left_out.items():
-            results.note(f"{name}: {attack} is left out. {reason}")
-            print(f"{name}: {attack} is left out. {reason}", flush=True)
-        tables["settings"] += settings_rows(name, attacks)
-        tables["posteriors"] += posterior_rows(name, case, predictives)
-        trees = {}
-        for method_name, predictive in predictives.items():
-            print(
-                f"{name}/{method_name}: {predictive.info['seconds']:.0f} s of training; {len(attacks)} attacks", flush=True
-            )
-            tree = br.evaluate(predictive, dataset, attacks, num_points=case.num_points, seed=seed)
-            trees[method_name] = tree
-            results.tree(file_name(f"{name}/{method_name}"), tree, f"evaluation of {name}/{method_name}")
-            if "diagnostics" in tree.children:
-                tables["chains"].append(chain_row(f"{name}/{method_name}", tree))
-                results.note(chain_note(f"{name}/{method_name}", tree))
-                chain_figures(results, f"{name}/{method_name}", tree, "_" + file_name(f"{name}/{method_name}"))
-        tables["accuracy"] += accuracy_rows(name, trees)
-        tables["verdicts"] += verdict_rows(name, trees)
-        tables["smallest"] += smallest_rows(name, trees)
-        tables["cost"] += cost_rows(name, trees)
-        for table, caption in CAPTIONS.items():  # written anew after every data set: an interrupted run leaves what it had
-            if tables[table]:
-                results.table(table, pd.DataFrame(tables[table]), caption)
-        results.figure(f"threats_{file_name(name)}", plots.threats(trees), f"{name}: {THREATS}")
-        results.figure(f"curves_{file_name(name)}", plots.robustness_curves(trees), f"{name}: {CURVES}")
-        attack = br.attacks.PGD(eps=case.eps["l_inf"], objective="predictive_loss")
-        matrix = transfer_matrix(predictives, dataset, attack, num_points=case.num_points, seed=seed)
-        transfer = xr.DataTree.from_dict({"transfer": matrix})
-        results.tree(f"transfer_{file_name(name)}", transfer, f"transfer among the posteriors of {name}")
-        results.figure(f"transfer_{file_name(name)}", plots.transfer(transfer), f"{name}: {TRANSFER}")
-        for note in [*notes(name, trees), *transfer_notes(name, matrix)]:
-            results.note(note)
-            print(note, flush=True)
-    for table in ("accuracy", "smallest", "cost"):
-        show(out / f"{table}.csv")
-    print(f"report: {render(results.finish())}")
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS,
+        printed=("accuracy", "smallest", "cost"),
+    ) as study:  # fmt: skip
+        for name, case in cases(scale).items():
+            dataset, predictives = case.load(seed), {}
+            for method_name, method in case.methods.items():
+                study.training(f"{name}/{method_name}", posteriors)
+                predictives[method_name] = case.fit(method, dataset, posteriors, seed)
+            attacks, left_out = gauntlet(case.eps, merged(BUDGETS[scale], case.budget), predictives)
+            study.note(*(f"{name}: {attack} is left out. {reason}" for attack, reason in left_out.items()))
+            study.add("settings", settings_rows(name, attacks))
+            study.add("posteriors", posterior_rows(name, case, predictives))
+            trees = attacked(study, name, predictives, dataset, attacks, num_points=case.num_points, seed=seed)
+            study.add("accuracy", accuracy_rows(name, trees))
+            study.add("verdicts", verdict_rows(name, trees))
+            study.add("smallest", smallest_rows(name, trees))
+            study.add("cost", cost_rows(name, trees))
+            study.figure(f"threats_{file_name(name)}", plots.threats(trees), f"{name}: {THREATS}")
+            study.figure(f"curves_{file_name(name)}", plots.robustness_curves(trees), f"{name}: {CURVES}")
+            attack = br.attacks.PGD(eps=case.eps["l_inf"], objective="predictive_loss")
+            matrix = transfer_matrix(predictives, dataset, attack, num_points=case.num_points, seed=seed)
+            transfer = xr.DataTree.from_dict({"transfer": matrix})
+            study.tree(f"transfer_{file_name(name)}", transfer, f"transfer among the posteriors of {name}")
+            study.figure(f"transfer_{file_name(name)}", plots.transfer(transfer), f"{name}: {TRANSFER}")
+            study.note(*notes(name, trees), *transfer_notes(name, matrix))
+
+
+def attacked(
+    study: Study,
+    data: str,
+    predictives: Mapping[str, br.predictive.Predictive],
+    dataset: br.Dataset,
+    attacks: Mapping[str, Attack],
+    *,
+    num_points: int,
+    seed: int,
+) -> dict[str, xr.DataTree]:
+    """The evaluation of every posterior of one data set under all attacks; chains are judged too."""
+    trees: dict[str, xr.DataTree] = {}
+    for method, predictive in predictives.items():
+        title = f"{data}/{method}"
+        study.say(f"{title}: {predictive.info['seconds']:.0f} s of training; {len(attacks)} attacks")
+        tree = trees[method] = br.evaluate(predictive, dataset, attacks, num_points=num_points, seed=seed)
+        study.tree(file_name(title), tree, f"evaluation of {title}")
+        if "diagnostics" in tree.children:
+            study.add("chains", [chain_row(title, tree)])
+            study.note(chain_note(title, tree))
+            chain_figures(study, title, tree, "_" + file_name(title))
+    return trees
 
 
 CAPTIONS = {
@@ -212,91 +172,16 @@ CURVES = "accuracy against eps by the smallest perturbations found (dotted: each
 TRANSFER = "accuracy of the column's posterior on what PGD (averaged prediction's loss, l_inf) found on the row's."
 
 
-def merged(*budgets: Budget) -> Budget:
-    found: dict[str, dict[str, Any]] = {}
-    for budget in budgets:
-        for name, settings in budget.items():
-            found[name] = {**found.get(name, {}), **settings}
-    return found
-
-
-def gauntlet(
-    eps: Mapping[str, float], budget: Budget, predictives: Mapping[str, br.predictive.Predictive]
-) -> tuple[dict[str, Attack], dict[str, str]]:
-    """Every attack of the registry in every norm that fits, by name, and why others are left out."""
-    attacks: dict[str, Attack] = {}
-    left_out: dict[str, str] = {}
-    for name, attack in ATTACKS.items():
-        fields = {field.name for field in dataclasses.fields(attack)}
-        if "norm" not in fields:
-            left_out[name] = "It has no norm of its own to be judged in."
-            continue
-        radius = "eps" in fields and not attack.minimal
-        norms = [norm for norm in ("l_inf", "l_2", "l_0") if norm in attack.norms and not (radius and norm not in eps)]
-        for norm in norms[:1] if name in COSTLY else norms:
-            ball = {"norm": norm, "eps": eps[norm]} if radius else {"norm": norm}
-            try:
-                made = attack(**{**budget.get(name, {}), **ball})
-                members = getattr(made, "members", None)
-                if members:
-                    smaller = tuple(dataclasses.replace(one, **budget.get(type(one).__name__, {})) for one in members)
-                    made = dataclasses.replace(made, attacks=smaller)  # pyright: ignore[reportCallIssue]
-                for predictive in predictives.values():
-                    made.check_fits(predictive)
-            except InputError as error:
-                left_out[f"{name} {norm}"] = str(error)
-                continue
-            attacks[f"{name} {norm}"] = made
-    # Which average over draws an attack sees makes a difference that its other settings do not.
-    for norm, radius in eps.items():
-        for objective in ("predictive_loss", "margin", "margin_per_draw"):
-            ball: Any = {"eps": radius, "norm": norm}
-            pgd = br.attacks.PGD(**ball, objective=objective, **budget.get("PGD", {}))
-            attacks[f"PGD {objective} {norm}"] = pgd
-    for name in ("DeepFool", "FAB"):
-        for norm in ("l_inf", "l_2"):
-            attacks[f"{name} logits {norm}"] = dataclasses.replace(attacks[f"{name} {norm}"], average="logits")  # pyright: ignore[reportCallIssue]
-    per_draw: Any = {"objective": "margin_per_draw"}
-    attacks["CarliniWagner margin_per_draw l_2"] = dataclasses.replace(attacks["CarliniWagner l_2"], **per_draw)
-    return attacks, left_out
-
-
 # ---- tables --------------------------------------------------------------------------------------------------------------
 
 
-def members_of(tree: xr.DataTree) -> dict[str, list[str]]:
-    """The attacks of fixed radius by their threat model."""
-    settings, scores = json.loads(tree.attrs["attacks"]), tree["robustness"].to_dataset()
-    balls = {
-        threat: (scores["norm"].sel(threat=threat).item(), scores["eps"].sel(threat=threat).item())
-        for threat in scores["threat"].values.tolist()
-    }
-    fixed = [name for name in settings if not looks_for_little(tree, name)]
-    return {
-        threat: [name for name in fixed if (settings[name].get("norm"), settings[name].get("eps")) == ball]
-        for threat, ball in balls.items()
-    }
-
-
-def looks_for_little(tree: xr.DataTree, name: str) -> bool:
-    return not bool(tree["points"]["smallest_perturbation"].sel(attack=name).isnull().any())
-
-
-def sees(tree: xr.DataTree, name: str) -> str:
-    """What the attack sees, or "ensemble"."""
-    attack = ATTACKS[json.loads(tree.attrs["attacks"])[name]["attack"]]
-    return "ensemble" if hasattr(attack, "members") else attack.sees
-
-
 def accuracy_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str, str]]:
+    """A row for each attack of fixed radius, and for the worst case of all attacks in each ball."""
     scores = {name: tree["robustness"].to_dataset().transpose(..., "bound") for name, tree in trees.items()}
     first = next(iter(trees.values()))
 
     def row(threat: str, attack: str, what: str, variable: str, where: dict[str, str]) -> dict[str, str]:
-        cells = {}
-        for name, result in scores.items():
-            at = result.sel(where)
-            cells[name] = with_interval(at[variable], at[f"{variable}_interval"].values)
+        cells = {name: estimate(result.sel(where), variable) for name, result in scores.items()}
         return {"data": data, "threat": threat, "attack": attack, "sees": what, **cells}
 
     rows = [row("", "none", "", "accuracy", {})]
@@ -307,29 +192,29 @@ def accuracy_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str,
 
 
 def verdict_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str, str]]:
-    """A line an attack, a ball's worst case, and the posterior itself."""
+    """A row for each attack, for the worst case in each ball, and for the posterior itself."""
     said = {name: verdict_row(tree) for name, tree in trees.items()}
     figures = next(iter(said.values()))
     return [{"data": data, "figure": figure, **{name: row[figure] for name, row in said.items()}} for figure in figures]
 
 
 def smallest_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str, str]]:
+    """A row for each attack that searches for the smallest perturbation."""
     scores = {name: tree["robustness"].to_dataset().transpose(..., "bound") for name, tree in trees.items()}
     first, rows = next(iter(trees.values())), []
     for attack in json.loads(first.attrs["attacks"]):
-        if not looks_for_little(first, attack):
+        if not is_minimal(first, attack):
             continue
         rows.append({"data": data, "attack": attack, "sees": sees(first, attack)})
         for name, result in scores.items():
             at = result.sel(attack=attack)
-            median, interval = at["median_perturbation"], at["median_perturbation_interval"].values
-            rows[-1][name] = with_interval(median, interval)
-            left = at["adversarial_accuracy"], at["adversarial_accuracy_interval"].values
-            rows[-1][f"{name} accuracy"] = with_interval(*left)
+            rows[-1][name] = estimate(at, "median_perturbation")
+            rows[-1][f"{name} accuracy"] = estimate(at, "adversarial_accuracy")
     return rows
 
 
 def cost_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str, str]]:
+    """A row for each attack: queries, gradients and seconds."""
     rows = []
     for attack in json.loads(next(iter(trees.values())).attrs["attacks"]):
         rows.append({"data": data, "attack": attack})
@@ -342,10 +227,12 @@ def cost_rows(data: str, trees: Mapping[str, xr.DataTree]) -> list[dict[str, str
 
 
 def settings_rows(data: str, attacks: Mapping[str, Attack]) -> list[dict[str, str]]:
+    """A row for each attack: the settings with which it ran."""
     return [{"data": data, "attack": name, "settings": described(attack.settings())} for name, attack in attacks.items()]
 
 
 def posterior_rows(data: str, case: Case, predictives: Mapping[str, br.predictive.Predictive]) -> list[dict[str, str]]:
+    """A row for each posterior: how it was trained."""
     return [
         {
             "data": data,
@@ -357,99 +244,6 @@ def posterior_rows(data: str, case: Case, predictives: Mapping[str, br.predictiv
         }
         for name, predictive in predictives.items()
     ]
-
-
-def described(settings: Mapping[str, Any]) -> str:
-    """Settings in words, without those that every attack has and that are at their defaults."""
-    usual = {"target": None, "label": "true", "skip_misclassified": False, "num_draws": None}
-    words = []
-    for key, value in settings.items():
-        if key in usual and value == usual[key]:
-            continue
-        if isinstance(value, list):
-            value = "; ".join(f"({described(one)})" for one in value)
-        words.append(f"{key} {value}")
-    return ", ".join(words)
-
-
-# ---- notes ---------------------------------------------------------------------------------------------------------------
-
-
-def notes(data: str, trees: Mapping[str, xr.DataTree]) -> list[str]:
-    """The strongest attack, what all leave together, and whether anything without gradients did better."""
-    found = []
-    for name, tree in trees.items():
-        result, points = tree["robustness"].to_dataset(), tree["points"].to_dataset()
-        left, right = result["adversarial_accuracy"], _right(points)
-        for threat, attacks in members_of(tree).items():
-            strongest = left.sel(attack=attacks).idxmin("attack").item()
-            low, high = result["adversarial_accuracy_interval"].sel(attack=strongest).values
-            worst = float(result["worst_case_accuracy"].sel(threat=threat))
-            text = f"{data}/{name}, {threat}: of {len(attacks)} attacks {strongest} leaves the least, "
-            text += f"{float(left.sel(attack=strongest)):.3f} [{low:.3f}, {high:.3f}]; all together leave {worst:.3f}."
-            with_gradients = [a for a in attacks if sees(tree, a) == "gradients"]
-            without = [a for a in attacks if sees(tree, a) in ("probabilities", "classes", "nothing")]
-            if with_gradients and without:
-                text += " " + masking(right, with_gradients, without)
-            found.append(text)
-        text = random_search(right, members_of(tree))
-        if text:
-            found.append(f"{data}/{name}: {text}")
-    return found
-
-
-def _right(points: xr.Dataset) -> xr.DataArray:
-    return points["adversarial_log_probability"].argmax("class") == points["label"]
-
-
-def masking(right: xr.DataArray, with_gradients: list[str], without: list[str]) -> str:
-    """Whether attacks `without` gradients find what those with gradients do not; `right` is `[attack, point]`."""
-    share = right.mean("point")
-    best, other = (share.sel(attack=names).idxmin("attack").item() for names in (with_gradients, without))
-    behind = float(share.sel(attack=best) - share.sel(attack=other))
-    only = int((right.sel(attack=with_gradients).all("attack") & ~right.sel(attack=without).all("attack")).sum())
-    beside = f"{other} without gradients leaves {float(share.sel(attack=other)):.3f}, {best} with them "
-    beside += f"{float(share.sel(attack=best)):.3f}; {only} points fall only to attacks without gradients"
-    if behind > MASKED:
-        return f"Flag of masked gradients: {beside}."
-    return f"No flag of masked gradients: {beside}."
-
-
-def random_search(right: xr.DataArray, threats: Mapping[str, list[str]]) -> str:
-    """Where uniform random points do better than PGD at its defaults, which they should not; "" if it was not run."""
-    verdicts = []
-    for threat, attacks in threats.items():
-        norm = threat.partition(" ")[0]
-        pair = f"RandomSearch {norm}", f"PGD {norm}"
-        if not set(pair) <= set(attacks):
-            continue
-        searched, climbed = (right.sel(attack=name).values for name in pair)
-        wins = "wins" if searched.mean() < climbed.mean() else "does not win"
-        only = int((climbed & ~searched).sum())
-        verdicts.append(
-            f"{wins} against PGD ({threat}: {searched.mean():.3f} and {climbed.mean():.3f}, {only} points to it alone)"
-        )
-    return f"random search {'; '.join(verdicts)}." if verdicts else ""
-
-
-def transfer_notes(data: str, matrix: xr.Dataset) -> list[str]:
-    """For each target: does an attack on another posterior do as much as the attack on itself?"""
-    found = []
-    accuracy = matrix["adversarial_accuracy"]
-    for target in matrix["target"].values.tolist():
-        column = accuracy.sel(target=target)
-        others = column.drop_sel(source=target)
-        own, best = float(column.sel(source=target)), others.idxmin("source").item()
-        least = float(others.min())
-        flag = "a flag of masked gradients" if own - least > MASKED else "more is left, as it should be"
-        if abs(own - least) <= MASKED:
-            flag = "as much as on itself"
-        clean = float(matrix["accuracy"].sel(target=target))
-        found.append(
-            f"{data}, transfer to {target} (accuracy {clean:.3f}): attacked itself it keeps {own:.3f}, by what was found on "
-            f"{best} {least:.3f}: {flag}."
-        )
-    return found
 
 
 if __name__ == "__main__":

@@ -4,62 +4,45 @@ Every posterior is attacked twice: by the reference protocol of Carbone et al. 2
 and PGD on a loss with softmax applied twice, few draws, steps from corner to corner of the ball), and by the attack that
 `br.audit` trusts; `br.audit` judges both. The difference is artefact. Then the reference is repaired one fault at a time,
 input gradients are compared inside the same balls, and detectors by entropy and mutual information meet attacks that know
-nothing of them and attacks that do. Attacks and scores look at the same draws, held.
+nothing of them and attacks that do. Attacks and scores use the same draws, held.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cyclopts
-import numpy as np
-import pandas as pd
 import xarray as xr
 
 import bayesrob as br
 from bayesrob import plots, rng
-from bayesrob.analysis import median_interval
-from bayesrob.attacks import Attack, Random
-from bayesrob.attacks.geometry import norms
-from bayesrob.auditing import verdicts, well_configured
-from bayesrob.evaluation import Results
+from bayesrob.attacks import Attack
+from bayesrob.auditing import well_configured
 from bayesrob.evaluation.points import chosen_points
 from bayesrob.inference import HMC, SGD, SVI, Ensemble, MCDropout
 from bayesrob.predictive import HeldDraws, Predictive
-from bayesrob.report import render
 from shared import carbone_2020, detectors
+from shared.artefact_notes import notes, summaries
+from shared.artefacts import VANISHED, artefact_rows, at, audit_rows, by_protocol, gradient_rows, gradients, joined, repaired
 from shared.carbone_2020 import BESIDE, FEW, Recipe, protocol, repairs
-from shared.study_tools import (
-    CHAINS,
-    Scale,
-    chain_figures,
-    chain_note,
-    chain_row,
-    difference,
-    file_name,
-    mcnemar,
-    share,
-    show,
-    thinned,
-    with_interval,
-)  # fmt: skip
-
-OBJECTIVES = ("double_softmax_per_draw", "expected_loss", "margin_per_draw")
-"""Gradients of: the reference code's statistics; the paper's equation 2; what the audited attack climbs first."""
-
-VANISHED = 1e-3
-"""An l_2 norm in nats per unit of input below which a gradient counts as vanished: what fills an l_inf ball of 0.1 in 784
-pixels, 2.8 long, would change the loss by less than 0.003."""
+from shared.chains import CHAINS, chain_figures, chain_note, chain_row, thinned
+from shared.study import POSTERIORS, Scale, Study
+from shared.tables import file_name, share
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One data set: its posteriors by name, the radii (l_inf), that which is audited, and those of the detectors."""
+    """One data set.
+
+    Args:
+        recipes: how its posteriors are made, by name.
+        eps: the radii of the l_inf balls.
+        audited: the radius that is audited.
+        detected: the radii at which the detectors are tried.
+    """
 
     recipes: Mapping[str, Recipe]
     eps: tuple[float, ...]
@@ -69,8 +52,17 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Test points attacked, how many of them are audited and at which level, clean points that set the detectors'
-    thresholds, steps of PGD, draws attacked and scored (of the wide networks of VI fewer)."""
+    """The sizes of one run.
+
+    Args:
+        points: number of test points attacked.
+        audited: number of them that are audited.
+        level: level of the audit.
+        clean: number of clean points that set the detectors' thresholds.
+        steps: steps of PGD.
+        draws: number of draws attacked and scored.
+        wide: the same of the wide networks of variational inference, which are slower.
+    """
 
     points: int
     audited: int
@@ -89,7 +81,7 @@ SIZES: dict[Scale, Size] = {
 
 
 def cases(scale: Scale) -> dict[str, Case]:
-    """The posteriors of figures 2, 3 and table 1, found again where their studies trained them, and what those lack."""
+    """The posteriors of figures 2, 3 and table 1, shared with their studies, and those that these lack."""
     carbone = carbone_2020.recipes(scale, 20 if scale == "smoke" else 500)
     if scale == "smoke":
         digits = {"HMC": carbone["digits/HMC"], "MC dropout": baselines("digits", 200, (16,), 150)["MC dropout"]}
@@ -100,7 +92,7 @@ def cases(scale: Scale) -> dict[str, Case]:
         }
     full = scale == "paper"
     hidden, epochs = ((512, 512), 50) if full else ((256, 256), 5)
-    found: dict[str, Case] = {}
+    made: dict[str, Case] = {}
     for name, data in (("MNIST", "mnist"), ("Fashion", "fashion_mnist")):
         mine = {key.partition("/")[2]: recipe for key, recipe in carbone.items() if key.startswith(name)}
         if full or name == "MNIST":  # at small scale one data set must do: minutes of training each
@@ -109,15 +101,15 @@ def cases(scale: Scale) -> dict[str, Case]:
                 mine.setdefault(f"{method} fan-in prior", fan_in)
         mine |= baselines(data, None, hidden, epochs)
         ordered = {method: mine[method] for method in ORDER if method in mine}
-        found[name] = Case(ordered, (0.02, 0.05, 0.1, 0.2, 0.3), 0.1, (0.05, 0.1))
+        made[name] = Case(ordered, (0.02, 0.05, 0.1, 0.2, 0.3), 0.1, (0.05, 0.1))
     hmc = HMC(num_samples=63, warmup=200, num_steps=50) if full else HMC(num_samples=25, warmup=100, num_steps=30)
     svi = SVI(num_draws=hmc.num_samples * hmc.num_chains)
     base = Recipe("half_moons", 15_000 if full else 1000, "mlp", (32, 32), "leaky_relu", hmc)
     moons = {"HMC": base, "VI": dataclasses.replace(base, method=svi)}
     moons |= {f"{key} fan-in prior": dataclasses.replace(recipe, prior_scale="fan_in") for key, recipe in moons.items()}
     moons |= baselines("half_moons", base.n_train, base.hidden, None, base.activation)
-    found["half moons"] = Case(moons, (0.05, 0.1, 0.2, 0.3, 0.5), 0.1, (0.1, 0.2))
-    return found
+    made["half moons"] = Case(moons, (0.05, 0.1, 0.2, 0.3, 0.5), 0.1, (0.1, 0.2))
+    return made
 
 
 ORDER = ("HMC", "HMC fan-in prior", "VI", "VI fan-in prior", "SGD", "ensemble", "bagged ensemble", "MC dropout")
@@ -137,80 +129,74 @@ def baselines(
     return {name: Recipe(data, n_train, "mlp", hidden, activation, method, None) for name, method in methods.items()}
 
 
-def main(
-    *, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = carbone_2020.POSTERIORS
-) -> None:
+def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
     """Train (or load) the posteriors, attack them by both protocols, audit both, compare; then detectors.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on digits and half moons; small: chains on fewer images and narrower networks, half an hour on one
-        core; paper: the paper's sizes, and 500 points of the audit's default level.
-    out
-        Folder for results and report; default results/attacking_bayes-SCALE.
-    seed
-        Fixes data, training, points, draws and attacks.
-    posteriors
-        Where trained posteriors are kept (default results/posteriors), to be shared with the other studies.
+    Args:
+        scale: smoke: seconds, on digits and half moons; small: chains on fewer images and narrower networks, half an hour on
+            one core; paper: the paper's sizes, and 500 points of the audit's default level.
+        out: Folder for results and report; default results/attacking_bayes-SCALE.
+        seed: Fixes data, training, points, draws and attacks.
+        posteriors: Folder of trained posteriors (default results/posteriors), shared with the other studies.
     """
-    out = Path("results") / f"attacking_bayes-{scale}" if out is None else out
     size = SIZES[scale]
-    settings: dict[str, Any] = {"scale": scale, "seed": seed, "draws of the reference": FEW, **dataclasses.asdict(size)}
+    settings: dict[str, Any] = {"draws of the reference": FEW, **dataclasses.asdict(size)}
     settings |= {name: f"l_inf {case.eps}, audited at {case.audited}" for name, case in cases(scale).items()}
-    results = Results(out, "attacking_bayes", (__doc__ or "").splitlines()[0], settings)
-    tables: dict[str, list[dict[str, str]]] = {name: [] for name in CAPTIONS}
-    figure: dict[str, xr.DataTree] = {}
-    for data, case in cases(scale).items():
-        parts: dict[str, dict[str, xr.Dataset]] = {}
-        for name, recipe in case.recipes.items():
-            title = f"{data}/{name}"
-            print(f"{title}: training, unless it is kept in {posteriors}", flush=True)
-            full, dataset = recipe.fit(posteriors, seed)
-            post = attacked_draws(full, size, seed)
-            print(f"{title}: {full.info['seconds']:.0f} s of training; {post.num_draws} draws attacked", flush=True)
-            tree = br.evaluate(post, dataset, attacks_on(post, case, size), num_points=size.points, seed=seed)
-            _, x, y = chosen_points(dataset, size.points, seed)
-            parts[name] = {
-                "accuracy": by_protocol(tree, case),
-                "gradients": gradients(post, x, y, (0.0, *case.eps), seed),
-                "detection": detectors.uncertainties(post, dataset, x, y, case.detected, size.steps, size.clean, seed),
-            }
-            audits = audited(post, x[: size.audited], y[: size.audited], case, size, seed, out / "audits" / file_name(title))
-            saved = xr.DataTree.from_dict({**{key: node.to_dataset() for key, node in tree.children.items()}, **parts[name]})  # pyright: ignore[reportArgumentType]
-            saved.attrs.update(tree.attrs)
-            results.tree(file_name(title), saved, f"evaluation of {title}")
-            tables["artefact"] += artefact_rows(data, name, tree, parts[name]["accuracy"])
-            mended = repaired(tree, case, post)
-            cells = {step: share(right) for step, right in mended.items()}
-            tables["repairs"].append({"data": data, "posterior": name, "eps": f"{case.audited:g}", **cells})
-            tables["gradients"] += gradient_rows(data, name, parts[name]["gradients"])
-            tables["detection"] += detectors.rows(data, name, parts[name]["detection"])
-            tables["audits"] += audit_rows(data, name, audits)
-            tables["posteriors"].append({"data": data, **recipe.row(name, full), "draws attacked": str(post.num_draws)})
-            found = notes(title, parts[name], mended, audits, case)
-            if isinstance(full, HeldDraws) and full.sample_stats:  # all draws judge the chains, thinned or not
-                judged = br.evaluate(full, dataset, attacks={}, num_points=size.points, seed=seed)
-                tables["chains"].append(chain_row(title, judged))
-                chain_figures(results, title, judged, "_" + file_name(title))
-                found.append(chain_note(title, judged))
-            for note in found:
-                results.note(note)
-                print(note, flush=True)
-            for table, caption in CAPTIONS.items():  # anew after each: an interrupted run leaves what it had
-                if tables[table]:
-                    results.table(table, pd.DataFrame(tables[table]), caption)
-        together = {key: joined(parts, key) for key in ("accuracy", "gradients")}
-        figure[data] = xr.DataTree.from_dict(together)  # pyright: ignore[reportArgumentType]
-        results.tree(f"protocols_{file_name(data)}", figure[data], f"both protocols on {data}")
-        results.figure("protocols", plots.protocols(figure), FIGURE)
-        for note in summaries(data, parts, case):
-            results.note(note)
-            print(note, flush=True)
-    for table in ("artefact", "repairs", "gradients", "detection", "audits", "posteriors", "chains"):
-        if tables[table]:
-            show(out / f"{table}.csv")
-    print(f"report: {render(results.finish())}")
+    with Study(__file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS) as study:
+        figure: dict[str, xr.DataTree] = {}
+        for data, case in cases(scale).items():
+            parts: dict[str, dict[str, xr.Dataset]] = {}
+            for name, recipe in case.recipes.items():
+                study.training(f"{data}/{name}", posteriors)
+                full, dataset = recipe.fit(posteriors, seed)
+                parts[name], draws = one_posterior(study, f"{data}/{name}", full, dataset, case=case, size=size, seed=seed)
+                study.add("posteriors", [{"data": data, **recipe.row(name, full), "draws attacked": str(draws)}])
+            protocols = {key: joined(parts, key) for key in ("accuracy", "gradients")}
+            figure[data] = xr.DataTree.from_dict(protocols)  # pyright: ignore[reportArgumentType]
+            study.tree(f"protocols_{file_name(data)}", figure[data], f"both protocols on {data}")
+            study.figure("protocols", plots.protocols(figure), FIGURE)
+            study.note(*summaries(data, parts, case.eps, case.detected))
+
+
+def one_posterior(
+    study: Study, title: str, full: Predictive, dataset: br.Dataset, *, case: Case, size: Size, seed: int
+) -> tuple[dict[str, xr.Dataset], int]:
+    """Attack, audit and table one posterior.
+
+    Returns:
+        Its accuracies by protocol, its gradients and its detectors' scores; and the number of draws that were attacked.
+    """
+    data, _, name = title.partition("/")
+    post = attacked_draws(full, size, seed)
+    study.say(f"{title}: {full.info['seconds']:.0f} s of training; {post.num_draws} draws attacked")
+    tree = br.evaluate(post, dataset, attacks_on(post, case, size), num_points=size.points, seed=seed)
+    _, x, y = chosen_points(dataset, size.points, seed)
+    parts = {
+        "accuracy": by_protocol(tree, case.eps),
+        "gradients": gradients(post, x, y, (0.0, *case.eps), seed),
+        "detection": detectors.uncertainties(
+            post, dataset, x, y, radii=case.detected, steps=size.steps, num_clean=size.clean, seed=seed
+        ),
+    }
+    audited_x, audited_y, folder = x[: size.audited], y[: size.audited], study.folder / "audits" / file_name(title)
+    audits = audited(post, audited_x, audited_y, case=case, size=size, seed=seed, folder=folder)
+    saved = xr.DataTree.from_dict({**{key: node.to_dataset() for key, node in tree.children.items()}, **parts})  # pyright: ignore[reportArgumentType]
+    saved.attrs.update(tree.attrs)
+    study.tree(file_name(title), saved, f"evaluation of {title}")
+    study.add("artefact", artefact_rows(data, name, tree, parts["accuracy"]))
+    mended = repaired(tree, case.audited, post)
+    cells = {step: share(right) for step, right in mended.items()}
+    study.add("repairs", [{"data": data, "posterior": name, "eps": f"{case.audited:g}", **cells}])
+    study.add("gradients", gradient_rows(data, name, parts["gradients"]))
+    study.add("detection", detectors.rows(data, name, parts["detection"]))
+    study.add("audits", audit_rows(data, name, audits))
+    study.note(*notes(title, parts, mended, audits, radii=case.eps, eps=case.audited))
+    if isinstance(full, HeldDraws) and full.sample_stats:  # all draws judge the chains, thinned or not
+        judged = br.evaluate(full, dataset, attacks={}, num_points=size.points, seed=seed)
+        study.add("chains", [chain_row(title, judged)])
+        chain_figures(study, title, judged, "_" + file_name(title))
+        study.note(chain_note(title, judged))
+    return parts, post.num_draws
 
 
 CAPTIONS = {
@@ -242,7 +228,7 @@ FIGURE = (
 
 
 def attacked_draws(post: Predictive, size: Size, seed: int) -> HeldDraws:
-    """Draws that are attacked and scored: chains thinned, fresh ones drawn once, of wide networks fewer."""
+    """The draws that are attacked and scored: chains thinned, fresh draws drawn once, fewer of wide networks."""
     if isinstance(post, HeldDraws):
         return thinned(post, size.draws)
     weights = sum(parameter.numel() for parameter in post.net.parameters())
@@ -252,229 +238,21 @@ def attacked_draws(post: Predictive, size: Size, seed: int) -> HeldDraws:
 
 
 def attacks_on(post: Predictive, case: Case, size: Size) -> dict[str, Attack]:
-    found: dict[str, Attack] = {}
+    """The attacks of both protocols at every radius, and the repaired ones at the audited radius."""
+    attacks: dict[str, Attack] = {}
     for eps in case.eps:
-        found |= {at(name, eps): attack for name, attack in protocol(eps, post).items()}
-        found[at("audited", eps)] = well_configured(eps, steps=size.steps)
-    return found | {at(name, case.audited): attack for name, attack in repairs(case.audited, post).items()}
+        attacks |= {at(name, eps): attack for name, attack in protocol(eps, post).items()}
+        attacks[at("audited", eps)] = well_configured(eps, steps=size.steps)
+    return attacks | {at(name, case.audited): attack for name, attack in repairs(case.audited, post).items()}
 
 
-def at(name: str, eps: float) -> str:
-    return f"{name}, eps {eps:g}"
-
-
-def right_after(tree: xr.DataTree, name: str, eps: float) -> np.ndarray:
-    """Which points are right before and after an attack."""
-    points = tree["points"].to_dataset()
-    attacked = points["adversarial_log_probability"].sel(attack=at(name, eps)).argmax("class")
-    return ((attacked == points["label"]) & (points["log_probability"].argmax("class") == points["label"])).values
-
-
-def by_protocol(tree: xr.DataTree, case: Case) -> xr.Dataset:
-    """`right` `[protocol, eps, point]`; eps 0 is no attack."""
-    points = tree["points"].to_dataset()
-    clean = (points["log_probability"].argmax("class") == points["label"]).values
-    names = {"reference": ("random", "FGSM", "PGD"), "audited": ("audited",)}
-    right = [
-        [np.logical_and.reduce([right_after(tree, n, eps) for n in group]) for eps in case.eps] for group in names.values()
-    ]
-    return xr.Dataset(
-        {"right": (("protocol", "eps", "point"), np.array([[clean, *rows] for rows in right]))},
-        coords={"protocol": list(names), "eps": [0.0, *case.eps]},
-    )
-
-
-def gradients(post: HeldDraws, x: Any, y: Any, radii: tuple[float, ...], seed: int) -> xr.Dataset:
-    """Norms of averaged gradients at random corners of each ball, `[objective, eps, point]`; at eps 0 also who has none."""
-    double = copy.deepcopy(post).double()
-    norm, zeros = [], {"float32": [], "float64": []}
-    for objective in OBJECTIVES:
-        norm.append([])
-        for eps in radii:
-            z = Random(eps=eps)(post, x, y, seed=rng.derive(seed, "attacking_bayes", "gradients", f"{eps:g}"))
-            gradient = post.input_gradient(z, y, objective)
-            norm[-1].append(norms(gradient, "l_2").numpy())
-            if eps == 0:
-                zeros["float32"].append((gradient == 0).flatten(1).all(1).numpy())
-                exact = double.input_gradient(z.double(), y, objective)
-                zeros["float64"].append((exact == 0).flatten(1).all(1).numpy())
-    return xr.Dataset(
-        {
-            "norm": (("objective", "eps", "point"), np.array(norm, dtype=np.float64)),
-            "zero": (("precision", "objective", "point"), np.array(list(zeros.values()))),
-        },
-        coords={"objective": list(OBJECTIVES), "eps": list(radii), "precision": list(zeros)},
-    )
-
-
-def audited(post: HeldDraws, x: Any, y: Any, case: Case, size: Size, seed: int, folder: Path) -> dict[str, xr.DataTree]:
-    """Of the attack that the audit trusts, and of the reference's PGD; runs that both need are made once."""
+def audited(post: HeldDraws, x: Any, y: Any, *, case: Case, size: Size, seed: int, folder: Path) -> dict[str, xr.DataTree]:
+    """The audits of the attack that the audit trusts and of the reference's PGD; runs that both need are made once."""
     common: Any = {"eps": case.audited, "seed": seed, "level": size.level, "folder": folder}
     return {
         "audited": br.audit(post, x, y, **common),
         "reference PGD": br.audit(post, x, y, attack=protocol(case.audited, post)["PGD"], **common),
     }
-
-
-def joined(parts: Mapping[str, Mapping[str, xr.Dataset]], key: str) -> xr.Dataset:
-    along = xr.DataArray(list(parts), dims="posterior", name="posterior")
-    return xr.concat([part[key] for part in parts.values()], along)
-
-
-# ---- tables --------------------------------------------------------------------------------------------------------------
-
-
-def artefact_rows(data: str, name: str, tree: xr.DataTree, accuracy: xr.Dataset) -> list[dict[str, str]]:
-    rows = []
-    for eps in accuracy["eps"].values[1:].tolist():
-        published, strong = (accuracy["right"].sel(protocol=which, eps=eps).values for which in ("reference", "audited"))
-        rows.append(
-            {
-                "data": data,
-                "posterior": name,
-                "eps": f"{eps:g}",
-                "clean": share(accuracy["right"].sel(protocol="audited", eps=0.0).values),
-                **{attack: share(right_after(tree, attack, eps)) for attack in ("random", "FGSM", "PGD")},
-                "reference": share(published),
-                "audited": share(strong),
-                "artefact": difference(published, strong),
-                "McNemar p": f"{mcnemar(published, strong):.2g}",
-                "published": printed(f"{data}/{name}", eps),
-            }
-        )
-    return rows
-
-
-def printed(title: str, eps: float) -> str:
-    """Table 1's accuracies, where it has this posterior (of another size at small scale); its eps is recalled as 0.1."""
-    row = carbone_2020.PUBLISHED.get(title, {}) if eps == 0.1 else {}
-    return ", ".join(f"{attack} {accuracy:.3f}" for attack, accuracy in row.items())
-
-
-def repaired(tree: xr.DataTree, case: Case, post: Predictive) -> dict[str, np.ndarray]:
-    """Which points are right after the reference's PGD, after each repair, and after the audited attack."""
-    steps = {"reference PGD": "PGD", **{step: step for step in repairs(case.audited, post)}, "audited": "audited"}
-    return {step: right_after(tree, attack, case.audited) for step, attack in steps.items()}
-
-
-def gradient_rows(data: str, name: str, found: xr.Dataset) -> list[dict[str, str]]:
-    rows = []
-    for objective in OBJECTIVES:
-        here = found.sel(objective=objective)
-        first = here["norm"].sel(eps=0.0)
-        row = {"data": data, "posterior": name, "gradient of": objective}
-        row["median norm"] = f"{float(first.median()):.3g} [{', '.join(f'{v:.3g}' for v in median_interval(first.values))}]"
-        for eps in here["eps"].values[1:].tolist():
-            row[f"at eps {eps:g}"] = f"{float(here['norm'].sel(eps=eps).median()):.3g}"
-        row["vanished"] = share(first.values < VANISHED)
-        for eps in here["eps"].values[1:].tolist():
-            row[f"vanished, eps {eps:g}"] = f"{float((here['norm'].sel(eps=eps) < VANISHED).mean()):.3f}"
-        for precision in ("float32", "float64"):
-            row[f"exactly zero, {precision}"] = f"{float(here['zero'].sel(precision=precision).mean()):.3f}"
-        rows.append(row)
-    return rows
-
-
-def audit_rows(data: str, name: str, audits: Mapping[str, xr.DataTree]) -> list[dict[str, str]]:
-    rows = []
-    for attack, tree in audits.items():
-        figures = tree["figures"].to_dataset()
-        cells = {
-            key: with_interval(figures[variable], figures[f"{variable}_interval"].values)
-            for key, variable in (("robust accuracy", "robust_accuracy"), ("strongest found", "strongest_accuracy"))
-        }
-        verdict = dict(zip(("about the attack", "about the posterior"), (text for _, text in verdicts(tree)), strict=True))
-        rows.append({"data": data, "posterior": name, "attack": attack, **cells, **verdict})
-    return rows
-
-
-# ---- notes ---------------------------------------------------------------------------------------------------------------
-
-
-def notes(
-    title: str,
-    parts: Mapping[str, xr.Dataset],
-    mended: Mapping[str, np.ndarray],
-    audits: Mapping[str, xr.DataTree],
-    case: Case,
-) -> list[str]:
-    """How much is artefact, of accuracy and of gradients, at each eps, and whose; what audits and detectors say."""
-    right, norm = parts["accuracy"]["right"], parts["gradients"]["norm"]
-    texts = []
-    for eps in case.eps:
-        published, strong = (right.sel(protocol=which, eps=eps).values for which in ("reference", "audited"))
-        texts.append(
-            f"eps {eps:g}: {published.mean():.3f} - {strong.mean():.3f} = {difference(published, strong)} "
-            f"(McNemar p = {mcnemar(published, strong):.2g})"
-        )
-    lines = [f"{title}, accuracy by the reference protocol less the audited, artefact: {'; '.join(texts)}."]
-    if beside := printed(title, case.audited):
-        left = {which: float(right.sel(protocol=which, eps=case.audited).mean()) for which in ("reference", "audited")}
-        lines.append(
-            f"{title}, eps {case.audited:g}: table 1 has {beside}; here the reference protocol leaves "
-            f"{left['reference']:.3f} and the audited attack {left['audited']:.3f}."
-        )
-    chain = [step for step in mended if step != BESIDE]
-    texts = [f"{later} {difference(mended[step], mended[later])}" for step, later in itertools.pairwise(chain)]
-    lines.append(
-        f"{title}, eps {case.audited:g}, what each repair of the reference's PGD ({mended[chain[0]].mean():.3f}) takes "
-        f"away: {'; '.join(texts)}; {BESIDE} leaves {mended[BESIDE].mean():.3f}."
-    )
-    texts = []
-    for eps in norm["eps"].values.tolist():
-        here = norm.sel(eps=eps)
-        twice, once, margin = ((here.sel(objective=name) < VANISHED).values for name in OBJECTIVES)
-        middle = ", ".join(f"{float(here.sel(objective=name).median()):.3g}" for name in OBJECTIVES)
-        texts.append(
-            f"eps {eps:g}: {twice.mean():.3f} with softmax twice, {once.mean():.3f} once, {margin.mean():.3f} of the "
-            f"margin; twice less once {difference(twice, once)}, less the margin {difference(twice, margin)}; median norms "
-            f"{middle}"
-        )
-    zero = parts["gradients"]["zero"].mean("point")
-    exactly = ", ".join(f"{float(zero.sel(precision='float32', objective=name)):.3f} ({name})" for name in OBJECTIVES)
-    lines.append(
-        f"{title}, share of points whose averaged gradient has vanished (norm < {VANISHED:g}): {'; '.join(texts)}. Exactly "
-        f"zero in float32 at eps 0: {exactly}; in float64 {float(zero.sel(precision='float64').max()):.3f} at most."
-    )
-    (good, attack), (_, posterior) = verdicts(audits["audited"])
-    (caught, text), _ = verdicts(audits["reference PGD"])
-    lines.append(
-        f"{title}, audit at eps {case.audited:g}: of the audited attack: {attack} Of the reference's PGD: {text} {posterior}"
-        + ("" if good else " The audited figure is an upper bound.")
-        + ("" if not caught else " The reference's figure passed here.")
-    )
-    return [*lines, *detectors.notes(title, parts["detection"])]
-
-
-def summaries(data: str, parts: Mapping[str, Mapping[str, xr.Dataset]], case: Case) -> list[str]:
-    """Posteriors side by side: the order by either protocol, the largest artefact, what detectors leave."""
-    lines = []
-    for eps in case.eps:
-        left = {
-            which: {
-                name: float(part["accuracy"]["right"].sel(protocol=which, eps=eps).mean()) for name, part in parts.items()
-            }
-            for which in ("reference", "audited")
-        }
-        orders = {which: ", ".join(f"{n} {s[n]:.3f}" for n in sorted(s, key=lambda n: -s[n])) for which, s in left.items()}
-        gaps = {name: left["reference"][name] - left["audited"][name] for name in parts}
-        most = max(gaps, key=lambda name: gaps[name])
-        lines.append(
-            f"{data}, eps {eps:g}, most robust first: by the reference {orders['reference']}; audited {orders['audited']}. "
-            f"Largest artefact: {most}, {gaps[most]:.3f}."
-        )
-    for eps in case.detected:
-        texts = []
-        for name, part in parts.items():
-            found = part["detection"]
-            passed = [detectors.unnoticed(found, score, eps, detectors.BEST).mean() for score in detectors.SCORES]
-            broken = detectors.wrong(found, eps, detectors.BEST).mean()
-            texts.append(f"{name} {passed[0]:.3f} and {passed[1]:.3f} of {broken:.3f} made wrong")
-        lines.append(
-            f"{data}, eps {eps:g}, of the points that were right, wrong and unnoticed by entropy and by mutual information "
-            f"under the best of the attacks on each: {'; '.join(texts)}."
-        )
-    return lines
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Table 2 of the report on the stochastic delta rule: is it robust, by its protocol and by one that holds?
+"""Table 2 of Liu & Sha's report on the stochastic delta rule: is it robust, by its protocol and by one that holds?
 
 MNIST, 784-100-100-100-10: vanilla, SDR with decaying sigma (at its means, and drawn; sigma grows only where it decays, as in
 the code of 2018: as the report prints it training diverges, see sdr_generalisation), SDR with learnable sigma, DropConnect.
@@ -17,18 +17,16 @@ from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import mean_interval
 from bayesrob.attacks import PGD, Attack, DeepFool, LocalSearch, SmallestFGSM
-from bayesrob.evaluation import Results
 from bayesrob.predictive import GaussianDraws, Predictive
-from bayesrob.report import render
 from shared import sdr_runs
-from shared.study_tools import Scale, file_name, show
+from shared.study import POSTERIORS, Scale, Study
+from shared.tables import file_name
 
 PUBLISHED: dict[str, dict[str, float]] = {
     "vanilla": {"none": 0.9759, "FGSM": 0.0, "DeepFool": 0.0, "LocalSearch": 0.0},
@@ -49,93 +47,79 @@ SIZES: dict[Scale, tuple[int, int, int, int]] = {
 
 
 def main(
-    *,
-    scale: Scale = "small",
-    out: Path | None = None,
-    seed: int = 0,
-    eps: float = 0.1,
-    posteriors: Path = sdr_runs.POSTERIORS,
+    *, scale: Scale = "small", out: Path | None = None, seed: int = 0, eps: float = 0.1, posteriors: Path = POSTERIORS
 ) -> None:
     """Train (or load) the networks, attack them by both protocols.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on digits; small: the report's networks, 60,000 images and 20 epochs, three seeds, attacks on 200
-        images; paper: attacks on 1,000.
-    out
-        Folder for results and report; default results/sdr_robustness-SCALE.
-    seed
-        Fixes data, training, draws and attacks; further networks have the seeds after it.
-    eps
-        Radius of PGD's l_inf ball in pixels of [0, 1].
-    posteriors
-        Where trained networks are kept (default results/posteriors), to be shared with the study sdr_generalisation.
+    Args:
+        scale: smoke: seconds, on digits; small: the report's networks, 60,000 images and 20 epochs, three seeds, attacks on
+            200 images; paper: attacks on 1,000.
+        out: Folder for results and report; default results/sdr_robustness-SCALE.
+        seed: Fixes data, training, draws and attacks; further networks have the seeds after it.
+        eps: Radius of PGD's l_inf ball in pixels of [0, 1].
+        posteriors: Folder of trained networks (default results/posteriors), shared with the study sdr_generalisation.
     """
-    out = Path("results") / f"sdr_robustness-{scale}" if out is None else out
     task, (num_points, num_draws, num_pairs, rounds) = sdr_runs.tasks(scale)["MLP"], SIZES[scale]
     settings = {
-        "scale": scale, "seed": seed, "eps": eps, "images": num_points, "draws": num_draws, "pairs of draws": num_pairs,
-        "network": task.described, "training points": task.n_train or "all", "epochs": task.epochs,
-        "networks": task.num_seeds,
+        "eps": eps, "images": num_points, "draws": num_draws, "pairs of draws": num_pairs, "network": task.described,
+        "training points": task.n_train or "all", "epochs": task.epochs, "networks": task.num_seeds,
     }  # fmt: skip
-    results = Results(out, "sdr_robustness", (__doc__ or "").splitlines()[0], settings)
-    old: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
-    new: dict[str, list[xr.DataTree]] = {name: [] for name in NAMES}
-    for one in range(seed, seed + task.num_seeds):
-        dataset = task.dataset(one)
-        for name, post in networks(task, one, posteriors).items():
-            print(f"{name}, seed {one}: the published protocol, then the correct one", flush=True)
-            old[name].append(published_protocol(post, dataset, small_attacks(rounds), num_points, num_pairs, one))
-            # A network without noise has one draw, and nothing to average.
-            attacks = correct_attacks(rounds, eps, num_draws if post.num_draws > 1 else None)
-            draws = num_draws if post.num_draws > 1 else None
-            tree = br.evaluate(post, dataset, attacks, num_points=num_points, num_draws=draws, seed=one)
-            new[name].append(tree)
-            results.tree(file_name(f"{name}-{one}"), tree, f"evaluation of {name}, seed {one}")
-        results.table("table_2", pd.DataFrame(published_table(old)), TABLE)
-        results.table("correct", pd.DataFrame(correct_table(new)), CORRECT)
-    first = {name: trees[0] for name, trees in new.items()}
-    results.figure("curves", plots.robustness_curves(first), CURVES)
-    results.figure("threats", plots.threats(first), THREATS)
-    for note in notes(old, new):
-        results.note(note)
-        print(note)
-    for name in ("table_2", "correct"):
-        show(out / f"{name}.csv")
-    print(f"report: {render(results.finish())}")
+    with Study(__file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS) as study:
+        old: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
+        new: dict[str, list[xr.DataTree]] = {name: [] for name in NAMES}
+        for one in range(seed, seed + task.num_seeds):
+            dataset = task.dataset(one)
+            for name, post in networks(study, task, one, posteriors).items():
+                study.say(f"{name}, seed {one}: the published protocol, then the correct one")
+                small = small_attacks(rounds)
+                old[name].append(
+                    published_protocol(post, dataset, small, num_points=num_points, num_pairs=num_pairs, seed=one)
+                )
+                # A network without noise has one draw, and nothing to average.
+                draws = num_draws if post.num_draws > 1 else None
+                attacks = correct_attacks(rounds, eps, draws)
+                tree = br.evaluate(post, dataset, attacks, num_points=num_points, num_draws=draws, seed=one)
+                new[name].append(tree)
+                study.tree(file_name(f"{name}-{one}"), tree, f"evaluation of {name}, seed {one}")
+            study.table("table_2", published_table(old))
+            study.table("correct", correct_table(new))
+        first = {name: trees[0] for name, trees in new.items()}
+        study.figure("curves", plots.robustness_curves(first), CURVES)
+        study.figure("threats", plots.threats(first), THREATS)
+        study.note(*notes(old, new))
 
 
-TABLE = (
-    "The published protocol: accuracy of one draw on what was made on another, over the images on which the attack "
+CAPTIONS = {
+    "table_2": "The published protocol: accuracy of one draw on what was made on another, over the images on which the "
+    "attack "
     "succeeded or that were wrong before; published beside measured, mean over networks, 95% Student intervals. 'failed': "
-    "share of images dropped. With one draw (vanilla, decay at its means) nothing can be left."
-)
-CORRECT = (
-    "The correct protocol: attacks on the mean over fresh draws, scored on the mean over others, nothing dropped; means "
+    "share of images dropped. With one draw (vanilla, decay at its means) nothing can be left.",
+    "correct": "The correct protocol: attacks on the mean over fresh draws, scored on the mean over others, nothing "
+    "dropped; means "
     "over networks with 95% Student intervals. For attacks that go as far as they must, the median distance (infinite where "
     "they fail on half) and what they left. 'verdict' is what the evaluations' cheap checks say of the worst case (br.audit "
-    "makes all)."
-)
+    "makes all).",
+}
 CURVES = "Accuracy against eps by the smallest perturbations found, first network of each (dotted: each attack alone)."
 THREATS = "Accuracy under PGD, first network of each."
 
 
-def networks(task: sdr_runs.Task, seed: int, folder: Path) -> dict[str, Predictive]:
-    found: dict[str, Predictive] = {}
+def networks(study: Study, task: sdr_runs.Task, seed: int, folder: Path) -> dict[str, Predictive]:
+    """The networks of one seed by name, trained now or loaded; decay is scored at its means and drawn."""
+    posts: dict[str, Predictive] = {}
     for method in ("vanilla", "decay 2018", "learnable", "DropConnect"):
-        print(f"{method}, seed {seed}: training, unless it is kept in {folder}", flush=True)
+        study.training(f"{method}, seed {seed}", folder)
         post = sdr_runs.trained(task, method, seed, folder)
         if method == "decay 2018":
             assert isinstance(post, GaussianDraws)
-            found["decay"], found["decay, drawn"] = post.means(), post
+            posts["decay"], posts["decay, drawn"] = post.means(), post
         else:
-            found[method] = post
-    return found
+            posts[method] = post
+    return posts
 
 
 def small_attacks(rounds: int, **settings: Any) -> dict[str, Attack]:
-    """The report's three. LocalSearch's p < 0: images are mostly black, and p > 0 looks away from what can change."""
+    """The report's three attacks. LocalSearch has p < 0: with p > 0 it prefers pixels that black images cannot change."""
     return {
         "FGSM": SmallestFGSM(**settings),
         "DeepFool": DeepFool(**settings),
@@ -144,6 +128,7 @@ def small_attacks(rounds: int, **settings: Any) -> dict[str, Attack]:
 
 
 def correct_attacks(rounds: int, eps: float, num_draws: int | None) -> dict[str, Attack]:
+    """The report's attacks on the mean over fresh draws, and PGD in a ball on three objectives."""
     fresh: Any = {"num_draws": num_draws}
     objectives = ("expected_loss", "predictive_loss", "margin_per_draw")
     balls: dict[str, Attack] = {f"PGD {o} l_inf": PGD(eps=eps, steps=40, objective=o, **fresh) for o in objectives}
@@ -152,29 +137,38 @@ def correct_attacks(rounds: int, eps: float, num_draws: int | None) -> dict[str,
 
 
 def published_protocol(
-    post: Predictive, dataset: br.Dataset, attacks: Mapping[str, Attack], num_points: int, num_pairs: int, seed: int
+    post: Predictive, dataset: br.Dataset, attacks: Mapping[str, Attack], *, num_points: int, num_pairs: int, seed: int
 ) -> dict[str, float]:
-    """Accuracies by attack, and the share of images dropped, averaged over pairs of draws."""
+    """The accuracy left by each attack, and the share of images dropped, averaged over pairs of draws.
+
+    Args:
+        post: the network; its draws are attacked one by one.
+        dataset: whose first test points are attacked.
+        attacks: the attacks by name.
+        num_points: number of test points.
+        num_pairs: number of pairs: the first draw of a pair is attacked, the second scored.
+        seed: fixes draws and attacks.
+    """
     x, y = dataset.x_test[:num_points], dataset.y_test[:num_points]
     pairs = num_pairs if post.num_draws > 1 else 1
     draws = post.freeze(2 * pairs, seed=seed) if post.num_draws > 1 else post
-    found: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
     for pair in range(pairs):
         on, off = (draws[2 * pair], draws[2 * pair + 1]) if post.num_draws > 1 else (draws, draws)
-        found.setdefault("none", []).append(sdr_runs.share(sdr_runs.correct(off, x, y)))
+        shares.setdefault("none", []).append(sdr_runs.share(sdr_runs.correct(off, x, y)))
         for name, attack in attacks.items():
             adversarial = attack(on, x, y, seed=seed)
-            kept = ~sdr_runs.correct(on, adversarial, y)
-            right = sdr_runs.correct(off, adversarial, y)[kept]
-            found.setdefault(name, []).append(sdr_runs.share(right) if len(right) else float("nan"))
-            found.setdefault(f"{name} failed", []).append(1 - sdr_runs.share(kept))
+            succeeded = ~sdr_runs.correct(on, adversarial, y)
+            right = sdr_runs.correct(off, adversarial, y)[succeeded]
+            shares.setdefault(name, []).append(sdr_runs.share(right) if len(right) else float("nan"))
+            shares.setdefault(f"{name} failed", []).append(1 - sdr_runs.share(succeeded))
     return {
-        name: float(np.nanmean(values)) if not np.isnan(values).all() else float("nan") for name, values in found.items()
+        name: float(np.nanmean(values)) if not np.isnan(values).all() else float("nan") for name, values in shares.items()
     }
 
 
 def cell(values: list[float]) -> str:
-    """Mean over networks and its interval."""
+    """The mean over networks and its interval."""
     array = np.array(values)
     if not np.isfinite(array).all():
         return "inf" if np.isinf(array).any() else "none succeeded"
@@ -183,6 +177,7 @@ def cell(values: list[float]) -> str:
 
 
 def published_table(old: Mapping[str, list[dict[str, float]]]) -> list[dict[str, str]]:
+    """A row for each network by the published protocol, printed figures beside measured ones."""
     rows = []
     for name, runs in old.items():
         if not runs:
@@ -199,6 +194,7 @@ def published_table(old: Mapping[str, list[dict[str, float]]]) -> list[dict[str,
 
 
 def correct_table(new: Mapping[str, list[xr.DataTree]]) -> list[dict[str, str]]:
+    """A row for each network by the correct protocol."""
     rows = []
     for name, trees in new.items():
         if not trees:
@@ -221,12 +217,13 @@ def correct_table(new: Mapping[str, list[xr.DataTree]]) -> list[dict[str, str]]:
 
 
 def worst_case(tree: xr.DataTree) -> float:
+    """The accuracy that the worst of all attacks in the ball leaves, point by point."""
     return float(tree["robustness"].to_dataset()["worst_case_accuracy"].min())
 
 
 def notes(old: Mapping[str, list[dict[str, float]]], new: Mapping[str, list[xr.DataTree]]) -> list[str]:
-    """Does the published effect appear by its own protocol, and does anything of it stay by the correct one?"""
-    found = []
+    """For each network, whether the published effect appears by its own protocol, and what the correct one leaves of it."""
+    texts = []
     worst = {name: [worst_case(tree) for tree in trees] for name, trees in new.items()}
     for name in ("decay, drawn", "learnable", "DropConnect"):
         printed = PUBLISHED[name.partition(",")[0]]
@@ -236,11 +233,11 @@ def notes(old: Mapping[str, list[dict[str, float]]], new: Mapping[str, list[xr.D
         ]
         difference = np.array(worst[name]) - np.array(worst["vanilla"])
         low, high = mean_interval(difference) if len(difference) > 1 else (float("nan"), float("nan"))
-        found.append(
+        texts.append(
             f"{name}, published protocol: {'; '.join(pieces)}. Correct protocol, worst of PGD: {cell(worst[name])}, vanilla "
             f"{cell(worst['vanilla'])}, difference {difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]."
         )
-    return found
+    return texts
 
 
 if __name__ == "__main__":

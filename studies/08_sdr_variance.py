@@ -1,4 +1,4 @@
-"""Figure 9 and theorem 1 of the report on the stochastic delta rule: does learned variance shrink, and at what price?
+"""Figure 9 and theorem 1 of Liu & Sha's report on the stochastic delta rule: does learned variance shrink, and at what price?
 
 The sum of all sigma after every epoch, accuracy on test points beside accuracy under FGSM, for learnable SDR on an MLP
 (MNIST) and a ResNet-18 (CIFAR-10). The report's FGSM is made on one draw and scored on another (20 sets an epoch; it does
@@ -14,88 +14,71 @@ from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from torch import nn
 
 from bayesrob import plots, rng
 from bayesrob.analysis import mean_interval
-from bayesrob.evaluation import Results
 from bayesrob.predictive import GaussianDraws
-from bayesrob.report import render
 from shared import sdr_runs
-from shared.study_tools import Scale, show
+from shared.study import POSTERIORS, Scale, Study
 
 PUBLISHED = {"MLP": "14 to 18, falling", "ResNet-18": "40 to 60, falling"}
-"""Cumulated sigma as drawn in figure 9."""
+"""The sum of sigma as drawn in figure 9."""
 
 SHAPES = ((20, 3), (50, 20), (100, 200), (500, 100))
 """Points and features of theorem 1's linear models."""
 
 
-def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = sdr_runs.POSTERIORS) -> None:
+def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
     """Train (or load) the networks, follow sigma and FGSM over the epochs; check theorem 1.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on digits; small: the MLP at full size with three seeds, ResNet-18 on 5,000 images for 3 epochs;
-        paper: the report's sizes.
-    out
-        Folder for results and report; default results/sdr_variance-SCALE.
-    seed
-        Fixes data, training and draws; further networks have the seeds after it.
-    posteriors
-        Where trained networks are kept (default results/posteriors), to be shared with the study sdr_generalisation.
+    Args:
+        scale: smoke: seconds, on digits; small: the MLP at full size with three seeds, ResNet-18 on 5,000 images for 3
+            epochs; paper: the report's sizes.
+        out: Folder for results and report; default results/sdr_variance-SCALE.
+        seed: Fixes data, training and draws; further networks have the seeds after it.
+        posteriors: Folder of trained networks (default results/posteriors), shared with the study sdr_generalisation.
     """
-    out = Path("results") / f"sdr_variance-{scale}" if out is None else out
     tasks = {name: task for name, task in sdr_runs.tasks(scale).items() if name in PUBLISHED}
-    settings: dict[str, Any] = {"scale": scale, "seed": seed}
-    for name, task in tasks.items():
-        settings[name] = (
-            f"{task.described}, FGSM of {task.eps:.4f} in pixels, {task.num_attacks} sets of {task.num_attacked}"
-        )
-    results = Results(out, "sdr_variance", (__doc__ or "").splitlines()[0], settings)
-    rows = theorem_1(seed, 2_000 if scale == "smoke" else 20_000)
-    results.table("theorem_1", pd.DataFrame(rows), THEOREM)
-    sigmas: dict[str, xr.Dataset] = {}
-    scores: dict[str, xr.Dataset] = {}
-    table: list[dict[str, str]] = []
-    for name, task in tasks.items():
-        infos: dict[str, list[dict[str, Any]]] = {}
-        for method in ("learnable", "vanilla"):
-            for one in range(seed, seed + task.num_seeds):
-                print(f"{name}/{method}, seed {one}: training, unless it is kept in {posteriors}", flush=True)
-                infos.setdefault(method, []).append(sdr_runs.trained(task, method, one, posteriors).info)
-        sigmas[name] = sigma_curves(infos["learnable"], seed)
-        scores[name] = score_curves(infos, seed)
-        dataset = task.dataset(seed)
-        net = task.net(dataset.x_train[0].shape, dataset.out_features, seed)
-        table.append(sigma_row(name, sigmas[name], [parameter.shape for parameter in net.parameters()]))
-        # Written anew after every network: an interrupted run leaves what it had.
-        results.table("sigma", pd.DataFrame(table), SIGMA)
-        results.tree("sigma", xr.DataTree.from_dict(sigmas), "sum of sigma after every epoch")
-        results.tree("accuracy", xr.DataTree.from_dict(scores), "accuracies after every epoch")
-        results.figure("sigma", plots.epochs(xr.DataTree.from_dict(sigmas), "sum of sigma / at the start"), SIGMAS)
-        results.figure("accuracy", plots.epochs(xr.DataTree.from_dict(scores)), SCORES)
-        for note in notes(name, sigmas[name], scores[name]):
-            results.note(note)
-            print(note, flush=True)
-    worst = max(abs(float(row["in standard errors"])) for row in rows)
-    note = f"Theorem 1 holds in {len(rows)} linear models to {worst:.1f} Monte Carlo standard errors at most."
-    results.note(note if worst < 3 else note.replace("holds", "does not hold"))
-    for name in ("theorem_1", "sigma"):
-        show(out / f"{name}.csv")
-    print(f"report: {render(results.finish())}")
+    settings = {
+        name: f"{task.described}, FGSM of {task.eps:.4f} in pixels, {task.num_attacks} sets of {task.num_attacked}"
+        for name, task in tasks.items()
+    }
+    with Study(__file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS) as study:
+        rows = theorem_1(seed, 2_000 if scale == "smoke" else 20_000)
+        study.table("theorem_1", rows)
+        sigmas: dict[str, xr.Dataset] = {}
+        scores: dict[str, xr.Dataset] = {}
+        for name, task in tasks.items():
+            infos: dict[str, list[dict[str, Any]]] = {}
+            for method in ("learnable", "vanilla"):
+                for one in range(seed, seed + task.num_seeds):
+                    study.training(f"{name}/{method}, seed {one}", posteriors)
+                    infos.setdefault(method, []).append(sdr_runs.trained(task, method, one, posteriors).info)
+            sigmas[name] = sigma_curves(infos["learnable"], seed)
+            scores[name] = score_curves(infos, seed)
+            dataset = task.dataset(seed)
+            net = task.net(dataset.x_train[0].shape, dataset.out_features, seed)
+            study.add("sigma", [sigma_row(name, sigmas[name], [parameter.shape for parameter in net.parameters()])])
+            study.tree("sigma", xr.DataTree.from_dict(sigmas), "sum of sigma after every epoch")
+            study.tree("accuracy", xr.DataTree.from_dict(scores), "accuracies after every epoch")
+            study.figure("sigma", plots.epochs(xr.DataTree.from_dict(sigmas), "sum of sigma / at the start"), SIGMAS)
+            study.figure("accuracy", plots.epochs(xr.DataTree.from_dict(scores)), SCORES)
+            study.note(*notes(name, sigmas[name], scores[name]))
+        worst = max(abs(float(row["in standard errors"])) for row in rows)
+        note = f"Theorem 1 holds in {len(rows)} linear models to {worst:.1f} Monte Carlo standard errors at most."
+        study.note(note if worst < 3 else note.replace("holds", "does not hold"))
 
 
-THEOREM = "E ||y - Xw||^2 over draws w ~ N(mu, sigma^2), and ||y - X mu||^2 + ||X Sigma^(1/2)||^2."
-SIGMA = (
-    "Sum of sigma over all weights at the start, after the first and after the last epoch; mean over networks, 95% Student. "
+CAPTIONS = {
+    "theorem_1": "E ||y - Xw||^2 over draws w ~ N(mu, sigma^2), and ||y - X mu||^2 + ||X Sigma^(1/2)||^2.",
+    "sigma": "Sum of sigma over all weights at the start, after the first and after the last epoch; mean over networks, 95% "
+    "Student. "
     "'sd of the signed sum': how large the sum of sigma with random signs is at the start (the report's code learns sigma "
-    "raw, from a normal start, so that half of them are negative)."
-)
+    "raw, from a normal start, so that half of them are negative).",
+}
 SIGMAS = "Sum of sigma after every epoch, relative to the start, of weights and biases; band from lowest to highest network."
 SCORES = (
     "Accuracy after every epoch on the points that FGSM saw, and under it: made on one draw and scored on another (fgsm), "
@@ -104,6 +87,7 @@ SCORES = (
 
 
 def theorem_1(seed: int, num_draws: int) -> list[dict[str, str]]:
+    """A row for each shape of data: the expected squared error by draws and by the theorem."""
     rows = []
     for n, d in SHAPES:
         generator = rng.generator(seed, "theorem 1", n, d)
@@ -128,7 +112,7 @@ def theorem_1(seed: int, num_draws: int) -> list[dict[str, str]]:
 
 
 def sigma_curves(infos: list[dict[str, Any]], seed: int) -> xr.Dataset:
-    """`value` `[curve, seed, epoch]`, relative to the start, and `total` `[seed, epoch]`."""
+    """The sum of sigma, `value` `[curve, seed, epoch]` relative to the start and `total` `[seed, epoch]`."""
 
     def summed(info: dict[str, Any], biases: bool) -> np.ndarray:
         traces = [trace for name, trace in info["sigma"].items() if ("bias" in name) == biases]
@@ -144,7 +128,7 @@ def sigma_curves(infos: list[dict[str, Any]], seed: int) -> xr.Dataset:
 
 
 def score_curves(infos: Mapping[str, list[dict[str, Any]]], seed: int) -> xr.Dataset:
-    """`value` `[curve, seed, epoch]`."""
+    """Accuracies `value` `[curve, seed, epoch]`, with and without attack."""
 
     def gathered(method: str, key: str) -> list[list[float]]:
         return [[float(np.mean(epoch[key])) for epoch in info["epochs"]] for info in infos[method]]
@@ -162,7 +146,8 @@ def score_curves(infos: Mapping[str, list[dict[str, Any]]], seed: int) -> xr.Dat
 
 
 def sigma_row(name: str, sigmas: xr.Dataset, shapes: list[torch.Size]) -> dict[str, str]:
-    # Of raw sigma started Xavier-normal, as in the report's code: their signs differ, and their sum is about zero.
+    # The report's code starts raw sigma Xavier-normal: the signs differ, and the sum of all sigma is about zero.
+    """One row of the table of sigma."""
     fans = [(s[0] * s[2:].numel(), s[1] * s[2:].numel()) if len(s) > 1 else (s[0], s[0]) for s in shapes]
     signed = sum(s.numel() * 2 / sum(fan) for s, fan in zip(shapes, fans, strict=True)) ** 0.5
 
@@ -187,7 +172,7 @@ def notes(name: str, sigmas: xr.Dataset, scores: xr.Dataset) -> list[str]:
     ratio = (total.isel(epoch=-1) / total.isel(epoch=0)).values
     falls = bool((total.diff("epoch") < 0).all())
     low, high = mean_interval(ratio)
-    found = [
+    texts = [
         f"{name}: the sum of sigma at the end is {ratio.mean():.3f} of the start's"
         + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
         + f"; it {'falls in every epoch of every network' if falls else 'does not fall throughout'} (published: it falls)."
@@ -196,13 +181,13 @@ def notes(name: str, sigmas: xr.Dataset, scores: xr.Dataset) -> list[str]:
         gap = scores["value"].sel(curve="learnable") - scores["value"].sel(curve=attacked)
         change = (gap.isel(epoch=-1) - gap.isel(epoch=0)).values
         low, high = mean_interval(change)
-        found.append(
+        texts.append(
             f"{name}, gap between clean and {attacked}: {float(gap.isel(epoch=0).mean()):.3f} after the first epoch, "
             f"{float(gap.isel(epoch=-1).mean()):.3f} after the last, change {change.mean():+.3f}"
             + ("" if np.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
             + " (published: it widens)."
         )
-    return found
+    return texts
 
 
 if __name__ == "__main__":

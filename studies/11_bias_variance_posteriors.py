@@ -1,7 +1,7 @@
 """Does averaging over a posterior lower the variance of the adversarial loss? Five models each by HMC, SVI, ensembles, SDR.
 
-A model is one posterior predictive, the average of its draws; five of them per method make the bias and variance of the
-paper on bias and variance under attack, with one SGD network each as the baseline. Models differ by their seed alone, on the
+A model is one posterior predictive, the average of its draws; five of them per method make the bias and variance of
+Aboutalebi et al. 2020, with one SGD network each as the baseline. Models differ by their seed alone, on the
 same points, or by their points (disjoint splits, as many points each). Two converged posteriors of the same points are one
 and the same predictive: over seeds a Bayesian variance is Monte Carlo error, and only over splits it says how much
 predictions depend on the data. Every model is attacked by itself; beside it stands the spread of the draws within one.
@@ -10,59 +10,50 @@ predictions depend on the data. Every model is attacked by itself; beside it sta
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.attacks import FGSM, PGD, Attack
-from bayesrob.evaluation import Results
 from bayesrob.evaluation.points import chosen_points
 from bayesrob.inference import HMC, SDR, SGD, SVI, Ensemble, Inference, MCDropout, Replicates
 from bayesrob.predictive import HeldDraws, Predictive
-from bayesrob.report import render
+from shared.chains import CHAINS, chain_figures, chain_note, chain_row, chains_met, thinned
 from shared.model_sets import attacked, cell, curves, rows, spread
-from shared.study_tools import (
-    CHAINS,
-    VERDICTS,
-    Scale,
-    chain_figures,
-    chain_note,
-    chain_row,
-    chains_met,
-    file_name,
-    show,
-    thinned,
-    verdict_row,
-    worst_case_row,
-)
-
-POSTERIORS = Path("results") / "posteriors"
-"""Where the studies keep what they have trained, unless told otherwise."""
+from shared.study import POSTERIORS, Scale, Study
+from shared.tables import VERDICTS, file_name, verdict_row, worst_case_row
 
 SINGLE = "PGD, one draw"
-"""Each model is the first draw of its posterior: what averaging over the others is compared with."""
+"""The attack on the first draw of each posterior alone, with which averaging over all draws is compared."""
 
 OVER = ("seeds", "splits")
-"""What the models of a set differ by."""
+"""What the models of a set differ by: their seed alone, or their training points."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One data set.
+    """One data set and the sizes of its posteriors.
 
     Args:
-        data: name of the set. n_train: points of each model. hidden: layers of the network (ReLU).
-        eps: l_inf radii. judged: the one at which an evaluation's checks look at the first model. points: attacked.
-        draws: of each posterior, attacked and scored. steps: of PGD. models: of each method.
-        epochs: of SDR, which has no default of its own for few points. hmc: the chains. given: epochs of the other four;
-            None: their own 2,000 or 4,000 steps. apart: whether methods that take long train their models in processes.
+        data: name of the data set.
+        n_train: number of training points of each model.
+        hidden: units of each hidden layer of the network (ReLU).
+        eps: radii of the l_inf balls.
+        judged: the radius at which the checks of an evaluation judge the first model.
+        points: number of test points attacked.
+        draws: number of draws of each posterior that are attacked and scored.
+        steps: steps of PGD.
+        epochs: epochs of SDR, which has no default of its own for few points.
+        hmc: the sampler of the chains.
+        models: number of models of each method.
+        given: epochs of the other four methods; None leaves them their own 2,000 or 4,000 steps.
+        apart: whether methods that take long train their models in processes of their own.
     """
 
     data: str
@@ -80,7 +71,7 @@ class Task:
     apart: bool = True
 
     def methods(self) -> dict[str, tuple[bool, Inference]]:
-        """Whether it has a prior (variance 1 / fan in), and how it is trained."""
+        """By name, whether the method has a prior (variance 1 / fan in), and how it is trained."""
         sgd = SGD(epochs=self.given)
         return {
             "SGD": (False, sgd),
@@ -93,7 +84,7 @@ class Task:
         }
 
     def fit(self, name: str, over: str, seed: int, folder: Path) -> list[Predictive]:
-        """Five models, trained now or found: by seeds on the points of the first split, or on a split each."""
+        """The models of one method, trained now or loaded: by seeds on the points of the first split, or on a split each."""
         prior, method = self.methods()[name]
         dataset = self.dataset(seed)
         net = br.nets.mlp(dataset.x_train[0].numel(), self.hidden, dataset.out_features, activation="relu", seed=seed)
@@ -111,6 +102,7 @@ class Task:
 
 
 def tasks(scale: Scale) -> dict[str, Task]:
+    """The data sets of one scale."""
     if scale == "smoke":
         hmc = HMC(num_samples=10, warmup=20, num_steps=5, num_chains=2)
         return {"half moons": Task("half_moons", 40, (8,), (0.1, 0.3), 0.1, 30, 20, 3, 30, hmc, 3, 100, False)}
@@ -131,62 +123,56 @@ def tasks(scale: Scale) -> dict[str, Task]:
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
     """Train (or load) five models by each method, attack each, split the losses, compare.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on half moons; small: half moons and 1,000 MNIST images a model, minutes on one core; paper: sizes at
-        which people publish, days.
-    out
-        Folder for results and report; default results/bias_variance_posteriors-SCALE.
-    seed
-        Fixes data, training, points, draws and attacks.
-    posteriors
-        Where trained models are kept (default results/posteriors).
+    Args:
+        scale: smoke: seconds, on half moons; small: half moons and 1,000 MNIST images a model, minutes on one core; paper:
+            sizes at which people publish, days.
+        out: Folder for results and report; default results/bias_variance_posteriors-SCALE.
+        seed: Fixes data, training, points, draws and attacks.
+        posteriors: Folder of trained models (default results/posteriors).
     """
-    out = Path("results") / f"bias_variance_posteriors-{scale}" if out is None else out
-    settings: dict[str, Any] = {"scale": scale, "seed": seed}
-    for name, task in tasks(scale).items():
-        settings[name] = "; ".join(f"{key} {value}" for key, value in dataclasses.asdict(task).items())
-    results = Results(out, "bias_variance_posteriors", (__doc__ or "").splitlines()[0], settings)
-    tables: dict[str, list[dict[str, str]]] = {name: [] for name in CAPTIONS}
-    for name, task in tasks(scale).items():
-        drawn: dict[str, dict[str, dict[str, xr.Dataset]]] = {over: {} for over in OVER}
-        notes: list[str] = []
-        for over in OVER:
-            for method in task.methods():
-                print(f"{name}/{method}, {over}: training, unless it is kept in {posteriors}", flush=True)
+    settings = {
+        name: "; ".join(f"{key} {value}" for key, value in dataclasses.asdict(task).items())
+        for name, task in tasks(scale).items()
+    }
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS, printed=("models", "worst")
+    ) as study:
+        for name, task in tasks(scale).items():
+            drawn: dict[str, dict[str, dict[str, xr.Dataset]]] = {over: {} for over in OVER}
+            notes: list[str] = []
+            for over, method in itertools.product(OVER, task.methods()):
+                study.training(f"{name}/{method}, {over}", posteriors)
                 models = task.fit(method, over, seed, posteriors)
                 seconds = sum(model.info["seconds"] for model in models)
-                print(f"{name}/{method}, {over}: {seconds:.0f} s of training; attacking", flush=True)
-                dataset = task.dataset(seed)
+                study.say(f"{name}/{method}, {over}: {seconds:.0f} s of training; attacking")
                 if method == "HMC":
-                    found, note = judged_chains(results, f"{name}/HMC, {over}", models, dataset, task, seed)
-                    tables["chains"] += found
-                    notes.append(note)
-                held = [attacked_draws(model, task.draws, i) for i, model in enumerate(models)]
-                split = under_attack(held, dataset, task, seed)
-                results.tree(
-                    file_name(f"{name}-{method}-{over}"),
-                    xr.DataTree.from_dict({file_name(look): found for look, found in split.items()}),
-                    f"{name}/{method}, {over}: bias, variance, loss, spread of the draws",
-                )
-                drawn[over][method] = split
-                of = {"data": name, "models differ by": over, "method": method}
-                for look, found in split.items():
-                    tables["models"] += rows({**of, "attack": look}, found, SHOWN)
-                if over == "seeds":
-                    tables["worst"].append({"data": name, "method": method, **checked(held[0], dataset, task, seed)})
-                for key, lines in tables.items():  # anew after each: an interrupted run leaves what it had
-                    if lines:
-                        results.table(key, pd.DataFrame(lines), CAPTIONS[key])
-            under_pgd = {method: split["PGD"] for method, split in drawn[over].items()}
-            results.figure(f"{file_name(name)}_{over}", plots.bias_variance(under_pgd), f"{name}, {over}: {FIGURE}")
-        for note in [*notes, *verdicts(name, drawn)]:
-            results.note(note)
-            print(note, flush=True)
-    for key in ("models", "worst"):
-        show(out / f"{key}.csv")
-    print(f"report: {render(results.finish())}")
+                    notes.append(judged_chains(study, f"{name}/HMC, {over}", models, task, seed))
+                where = {"data": name, "models differ by": over, "method": method}
+                drawn[over][method] = one_set(study, where, models, task, seed)
+                if list(drawn[over]) == list(task.methods()):
+                    under_pgd = {method: split["PGD"] for method, split in drawn[over].items()}
+                    study.figure(f"{file_name(name)}_{over}", plots.bias_variance(under_pgd), f"{name}, {over}: {FIGURE}")
+            study.note(*notes, *verdicts(name, drawn))
+
+
+def one_set(
+    study: Study, where: dict[str, str], models: Sequence[Predictive], task: Task, seed: int
+) -> dict[str, xr.Dataset]:
+    """Attack the models of one method, save their curves by attack, and table them."""
+    name, over, method = where.values()
+    dataset = task.dataset(seed)
+    held = [attacked_draws(model, task.draws, i) for i, model in enumerate(models)]
+    splits = under_attack(held, dataset, task, seed)
+    study.tree(
+        file_name(f"{name}-{method}-{over}"),
+        xr.DataTree.from_dict({file_name(label): split for label, split in splits.items()}),
+        f"{name}/{method}, {over}: bias, variance, loss, spread of the draws",
+    )
+    for label, split in splits.items():
+        study.add("models", rows({**where, "attack": label}, split, SHOWN))
+    if over == "seeds":
+        study.add("worst", [{"data": name, "method": method, **checked(held[0], dataset, task, seed)}])
+    return splits
 
 
 SHOWN = ("mean_bias", "mean_variance", "mean_loss", "accuracy", "loss_spread", "draw_variance")
@@ -205,14 +191,14 @@ FIGURE = "bias, variance and loss under PGD on each model, 95% bootstrap interva
 
 
 def attacked_draws(model: Predictive, draws: int, seed: int) -> Predictive:
-    """Held: so many drawn once, or so many of all chains; what is attacked is what is scored."""
+    """Held draws, drawn once or thinned from all chains: what is attacked is also what is scored."""
     if isinstance(model, HeldDraws):
         return thinned(model, draws)
     return model.freeze(draws, seed)
 
 
-def looks(task: Task) -> dict[str, tuple[Callable[[float], Attack], bool]]:
-    """Attacks of a radius on the loss that is scored, and whether each model has its own."""
+def attacks_on(task: Task) -> dict[str, tuple[Callable[[float], Attack], bool]]:
+    """The attacks of a radius on the loss that is scored, and whether each model is attacked by itself."""
 
     def fgsm(eps: float) -> Attack:
         return FGSM(eps=eps, objective="predictive_loss")
@@ -224,42 +210,41 @@ def looks(task: Task) -> dict[str, tuple[Callable[[float], Attack], bool]]:
 
 
 def under_attack(models: Sequence[Predictive], dataset: br.Dataset, task: Task, seed: int) -> dict[str, xr.Dataset]:
-    """Curves by attack, with the draws' own variance, at what each model's attack made."""
+    """The curves by attack, with the variance of the draws within each model at its own attacked points."""
     _, x, y = chosen_points(dataset, task.points, seed)
     sizes = (0.0, *task.eps)
-    found = {}
+    splits = {}
     if models[0].num_draws > 1:  # the same posteriors without their averages
-        single = attacked([model[:1] for model in models], looks(task)["PGD"][0], sizes, x, y, own=True, seed=seed)
-        found[SINGLE] = curves(single, y.numpy(), seed).assign(draw_variance=("eps", np.full(len(sizes), np.nan)))
-    for look, (attack, own) in looks(task).items():
+        single = attacked([model[:1] for model in models], attacks_on(task)["PGD"][0], sizes, x, y, own=True, seed=seed)
+        splits[SINGLE] = curves(single, y.numpy(), seed).assign(draw_variance=("eps", np.full(len(sizes), np.nan)))
+    for label, (attack, own) in attacks_on(task).items():
         at = attacked(models, attack, sizes, x, y, own=own, seed=seed)
         within = spread(models, at, x, y) if own else np.full(at.sizes["eps"], np.nan)
-        found[look] = curves(at, y.numpy(), seed).assign(draw_variance=("eps", within))
-    return found
+        splits[label] = curves(at, y.numpy(), seed).assign(draw_variance=("eps", within))
+    return splits
 
 
 def checked(model: Predictive, dataset: br.Dataset, task: Task, seed: int) -> dict[str, str]:
-    """Worst case and verdicts of one model; the margin finds what a saturated loss hides."""
+    """The worst case and the verdicts of one model; the margin finds what a saturated loss hides."""
     eps = task.judged
-    attacks = {look: attack(eps) for look, (attack, own) in looks(task).items() if own}
+    attacks = {label: attack(eps) for label, (attack, own) in attacks_on(task).items() if own}
     attacks["PGD margin"] = PGD(eps=eps, steps=2 * task.steps, objective="margin_per_draw")
     tree = br.evaluate(model, dataset, attacks, num_points=task.points, seed=seed)
     return {"eps": f"{eps:g}", **worst_case_row(tree), **{f"checks, {k}": v for k, v in verdict_row(tree).items()}}
 
 
-def judged_chains(
-    results: Results, title: str, models: Sequence[Predictive], dataset: br.Dataset, task: Task, seed: int
-) -> tuple[list[dict[str, str]], str]:
-    """Every model's chains in function space; figures of the first, a note of all."""
+def judged_chains(study: Study, title: str, models: Sequence[Predictive], task: Task, seed: int) -> str:
+    """Table every model's chains in function space and draw those of the first; returns a note on all."""
+    dataset = task.dataset(seed)
     trees = [br.evaluate(model, dataset, attacks={}, num_points=task.points, seed=seed) for model in models]
-    chain_figures(results, title, trees[0], "_" + file_name(title))
+    study.add("chains", [chain_row(f"{title}, {i + 1}", tree) for i, tree in enumerate(trees)])
+    chain_figures(study, title, trees[0], "_" + file_name(title))
     met = sum(chains_met(tree) for tree in trees)
-    note = f"{title}: chains of {met} of {len(trees)} posteriors agree everywhere. The first: {chain_note(title, trees[0])}"
-    return [chain_row(f"{title}, {i + 1}", tree) for i, tree in enumerate(trees)], note
+    return f"{title}: chains of {met} of {len(trees)} posteriors agree everywhere. The first: {chain_note(title, trees[0])}"
 
 
 def verdicts(name: str, drawn: Mapping[str, Mapping[str, Mapping[str, xr.Dataset]]]) -> list[str]:
-    """Is a method's variance below the single network's, that of its own draws taken singly, that of its prior's maximum?"""
+    """Compares a method's variance with that of single networks, of its own single draws and of its prior's maximum."""
     texts = []
     for over, methods in drawn.items():
         for method, split in methods.items():
@@ -274,7 +259,7 @@ def verdicts(name: str, drawn: Mapping[str, Mapping[str, Mapping[str, xr.Dataset
 
 
 def beside(one: xr.Dataset, other: xr.Dataset) -> str:
-    """At every eps; sure where the intervals do not overlap."""
+    """Both variances at every eps; one is called lower or higher where the intervals do not overlap."""
     parts = []
     for eps in one["eps"].values.tolist():
         here, there = one.sel(eps=eps), other.sel(eps=eps)

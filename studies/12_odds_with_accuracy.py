@@ -16,22 +16,21 @@ from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import binomial_interval, linear_accuracy, population_svm, soft_margin_svm, tradeoff
 from bayesrob.attacks import FGSM, PGD, Attack
-from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, SVI, AdversarialTraining, Inference
 from bayesrob.predictive import Predictive
-from bayesrob.report import render
+from shared.chains import CHAINS, chain_note, chain_row
 from shared.linear_worlds import World, certified, known, linear, linear_weights, svm_rows
-from shared.study_tools import CHAINS, Scale, chain_note, chain_row, file_name, show, with_interval
+from shared.study import Scale, Study
+from shared.tables import estimate, file_name, right_after, right_before
 
 LEVEL = 0.99
-"""Of intervals around measured accuracies."""
+"""Level of the intervals around measured accuracies."""
 
 
 MAIN = World(100, 0.4, 0.95)
@@ -39,8 +38,20 @@ MAIN = World(100, 0.4, 0.95)
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Worlds (in the first, networks too), points, epochs, draws of each of four chains, the grid of training points,
-    leapfrog steps, the SVMs' dimensions, and methods skipped of networks and of that grid."""
+    """The sizes of one run.
+
+    Args:
+        worlds: the distributions; networks are trained in the first one only.
+        n_train: number of training points.
+        n_test: number of test points.
+        epochs: passes over the training points.
+        hidden: hidden units of the networks.
+        draws: draws of each of four chains, and as many transitions of warmup.
+        points: numbers of training points of the last table.
+        hmc_steps: leapfrog steps of each transition.
+        dims: dimensions of the SVMs.
+        skipped: methods that neither networks nor the last table have.
+    """
 
     worlds: tuple[World, ...] = (MAIN, World(100, 0.3, 0.9), World(400, 0.2, 0.975), World(16, 0.25, 0.8))
     n_train: int = 2000
@@ -64,63 +75,57 @@ SIZES: dict[Scale, Size] = {
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0) -> None:
     """Solve, train and sample; attack; compare with the closed forms and the theorems.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds; small: four worlds of 2,000 training points, minutes on one core; paper: 20,000 points.
-    out
-        Folder for results and report; default results/odds_with_accuracy-SCALE.
-    seed
-        Fixes data, training, chains and attacks.
+    Args:
+        scale: smoke: seconds; small: four worlds of 2,000 training points, minutes on one core; paper: 20,000 points.
+        out: Folder for results and report; default results/odds_with_accuracy-SCALE.
+        seed: Fixes data, training, chains and attacks.
     """
-    out = Path("results") / f"odds_with_accuracy-{scale}" if out is None else out
     size = SIZES[scale]
-    settings = {"scale": scale, "seed": seed, **{name: str(value) for name, value in dataclasses.asdict(size).items()}}
-    results = Results(out, "odds_with_accuracy", (__doc__ or "").splitlines()[0], settings)
-    rows, chains, drawn, notes = [], [], {}, []
-    for world in size.worlds:
-        dataset = data(world, size.n_train, size, seed)
-        found = {name: measured(name, post, world, dataset, seed) for name, post in classifiers(world, dataset, size, seed)}
-        for name, (row, _, tree) in found.items():
-            rows.append(row)
-            if "sample_stats" in tree:
-                results.tree(file_name(f"{world}-{name}"), tree, f"evaluation of {name}, {world}")
-                chains.append(chain_row(f"{name}, {world}", tree))
-                notes.append(chain_note(f"{name}, {world}", tree))
-        judged = {name: each for name, (_, each, _) in found.items()}
-        by_name = xr.DataTree.from_dict({file_name(name): each for name, each in judged.items()})
-        results.tree(file_name(str(world)), by_name, f"every classifier's accuracies, {world}")
-        drawn[str(world)] = picture(world, judged)
-        results.table("tradeoff", pd.DataFrame(rows), TABLE)  # anew after each world
-        notes = [*world_notes(world, judged), *notes]
-    results.figure("tradeoff", plots.tradeoff(drawn), FIGURE)
-    results.table("svm", pd.DataFrame(svm_rows(size.dims)), SVM)
-    results.table("training_points", pd.DataFrame(training_points(size, seed)), POINTS)
-    results.table("chains", pd.DataFrame(chains), CHAINS)
-    for note in notes:
-        results.note(note)
-        print(note, flush=True)
-    for name in ("tradeoff", "svm", "training_points"):
-        show(out / f"{name}.csv")
-    print(f"report: {render(results.finish())}")
+    settings = {name: str(value) for name, value in dataclasses.asdict(size).items()}
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS,
+        printed=("tradeoff", "svm", "training_points"),
+    ) as study:  # fmt: skip
+        drawn: dict[str, xr.DataTree] = {}
+        texts: list[str] = []
+        for world in size.worlds:
+            dataset = data(world, size.n_train, size, seed)
+            judged: dict[str, xr.Dataset] = {}
+            for name, post in classifiers(world, dataset, size, seed):
+                row, judged[name], tree = measured(name, post, world, dataset, seed)
+                study.add("tradeoff", [row])
+                if "sample_stats" in tree:
+                    study.tree(file_name(f"{world}-{name}"), tree, f"evaluation of {name}, {world}")
+                    study.add("chains", [chain_row(f"{name}, {world}", tree)])
+                    texts.append(chain_note(f"{name}, {world}", tree))
+            by_name = xr.DataTree.from_dict({file_name(name): each for name, each in judged.items()})
+            study.tree(file_name(str(world)), by_name, f"every classifier's accuracies, {world}")
+            drawn[str(world)] = picture(world, judged)
+            texts = [*world_notes(world, judged), *texts]
+        study.figure("tradeoff", plots.tradeoff(drawn), FIGURE)
+        study.table("svm", svm_rows(size.dims))
+        study.table("training_points", training_points(size, seed))
+        study.note(*texts)
 
 
-TABLE = (
-    "Standard and robust accuracy (l_inf, eps = 2 eta; FGSM, PGD on the mean loss and PGD on the draws' margins together), "
+CAPTIONS = {
+    "tradeoff": "Standard and robust accuracy (l_inf, eps = 2 eta; FGSM, PGD on the mean loss and PGD on the draws' margins "
+    "together), "
     f"{LEVEL:.0%} Wilson intervals; 'exact': the closed form for linear classifiers; 'certified': the share of the same "
     "points that no perturbation breaks, by the worst case of each linear draw; 'weight share': |w_1| / |w|_1 of "
     "mean weights; 'bound': delta p / (1 - p) of the measured delta; 'best': of any classifier at this eps; 'verdict': of "
-    "the evaluation's cheap checks."
-)
+    "the evaluation's cheap checks.",
+    "svm": "The theorem on the SVM, in the limit of infinitely many points (exact): eta = 4 / sqrt(d) and p <= 0.975, and "
+    "beyond its assumptions. 'in its range': 2 eta <= training eps < 2 p - 1 for the adversarial SVM.",
+    "training_points": "Accuracy against the number of training points in the first world, 99% Wilson intervals, and the "
+    "theorem's bound.",
+    "chains": CHAINS,
+}
 FIGURE = "standard against robust accuracy, 99% intervals; solid: the theorem's bound; dashed: linear classifiers (exact)."
-SVM = (
-    "The theorem on the SVM, in the limit of infinitely many points (exact): eta = 4 / sqrt(d) and p <= 0.975, and "
-    "beyond its assumptions. 'in its range': 2 eta <= training eps < 2 p - 1 for the adversarial SVM."
-)
-POINTS = "Accuracy against the number of training points in the first world, 99% Wilson intervals, and the theorem's bound."
 
 
 def data(world: World, n_train: int, size: Size, seed: int) -> br.Dataset:
+    """The data of one world."""
     return br.data.load("robust_features", n_train, size.n_test, seed, d=world.d, eta=world.eta, p=world.p)
 
 
@@ -128,7 +133,7 @@ def data(world: World, n_train: int, size: Size, seed: int) -> br.Dataset:
 
 
 def methods(world: World, size: Size) -> dict[str, Inference]:
-    """Of the linear model and, in the first world, of the network."""
+    """How the linear model is trained and, in the first world, the network."""
     attack = PGD(eps=world.eps, steps=7)
     sgd = SGD(epochs=size.epochs, lr=0.01)
     svi = SVI(epochs=size.epochs, estimator="shared_draw")
@@ -142,7 +147,7 @@ def methods(world: World, size: Size) -> dict[str, Inference]:
 
 
 def classifiers(world: World, dataset: br.Dataset, size: Size, seed: int) -> Any:
-    """Name and predictive of each, one after the other."""
+    """Yields the name and the predictive of each classifier."""
     d, x, y = world.d, dataset.x_train.numpy(), dataset.y_train.numpy()
     yield "averaging", linear(np.array([0, *[1 / d] * d]))
     yield "x_1 alone", linear(np.array([1.0, *[0] * d]))
@@ -158,6 +163,7 @@ def classifiers(world: World, dataset: br.Dataset, size: Size, seed: int) -> Any
 
 
 def fitted(method: Inference, hidden: tuple[int, ...], dataset: br.Dataset, seed: int) -> Predictive:
+    """A network trained by the method, as a Bayesian network if the method needs a prior."""
     net = br.nets.mlp(dataset.shape[0], hidden, 2, seed=seed)
     base = getattr(method, "base", method)
     bayesian = isinstance(base, HMC | SVI)
@@ -168,47 +174,51 @@ def fitted(method: Inference, hidden: tuple[int, ...], dataset: br.Dataset, seed
 
 
 def attacks(eps: float) -> dict[str, Attack]:
+    """The attacks of one radius."""
     return {"FGSM": FGSM(eps=eps), "PGD": PGD(eps=eps), "PGD margin": PGD(eps=eps, objective="margin_per_draw")}
 
 
 def measured(
     name: str, post: Predictive, world: World, dataset: br.Dataset, seed: int
 ) -> tuple[dict[str, str], xr.Dataset, xr.DataTree]:
-    """A line of the table; `analysis.tradeoff` with what is exact and which points were right and stayed; the evaluation."""
+    """One classifier under attack.
+
+    Returns:
+        Its row of the table; `analysis.tradeoff` with exact accuracies and the masks of points that are `right` before, and
+        of those that are still so after all attacks (`stays`); and the evaluation.
+    """
     print(f"{world}: {name}", flush=True)
     held = post.freeze(seed=seed)  # attacked, scored and certified on the same draws
     tree = br.evaluate(held, dataset, attacks(world.eps), num_points=None, seed=seed)
-    points = tree["points"].to_dataset()
-    right = (points["log_probability"].argmax("class") == points["label"]).values
-    stays = (points["adversarial_log_probability"].argmax("class") == points["label"]).all("attack").values
-    found = tradeoff(right, stays, world.eta, world.p, world.eps, level=LEVEL)
-    found = found.assign(right=("point", right), stays=("point", stays))
+    right, stays = right_before(tree), right_after(tree).all("attack").values
+    result = tradeoff(right, stays, world.eta, world.p, world.eps, level=LEVEL)
+    result = result.assign(right=("point", right), stays=("point", stays))
     row = {"world": str(world), "classifier": name}
-    row["standard"] = with_interval(found["accuracy"], found["accuracy_interval"].values)
+    row["standard"] = estimate(result, "accuracy")
     row["exact"] = row["robust, exact"] = row["certified"] = row["weight share"] = ""
-    row["robust"] = with_interval(found["robust_accuracy"], found["robust_accuracy_interval"].values)
+    row["robust"] = estimate(result, "robust_accuracy")
     weights = linear_weights(held)
     if weights is not None:
         w, b = weights
         if len(w) == 1:
             exact = known(w[0], world, [0, world.eps], b[0])
-            found = found.assign(exact=("eps", exact)).assign_coords(eps=[0, world.eps])
+            result = result.assign(exact=("eps", exact)).assign_coords(eps=[0, world.eps])
             row["exact"], row["robust, exact"] = f"{exact[0]:.4f}", f"{exact[1]:.4f}"
-        found["certified"] = float(certified(w, b, dataset, world.eps).mean())
-        row["certified"] = f"{float(found['certified']):.3f}"
+        result["certified"] = float(certified(w, b, dataset, world.eps).mean())
+        row["certified"] = f"{float(result['certified']):.3f}"
         total = np.abs(w.mean(0)).sum()
         row["weight share"] = f"{abs(w.mean(0)[0]) / total:.3f}" if total else "w = 0"
-    row["bound"] = f"{float(found['theorem']):.4f}"
+    row["bound"] = f"{float(result['theorem']):.4f}"
     row["best"] = f"{dataset.robust_accuracy(world.eps):.4f}"
-    row["breaks the theorem"] = "yes" if found["violated"] else "no"
+    row["breaks the theorem"] = "yes" if result["violated"] else "no"
     row["verdict"] = str(tree["robustness"]["worst_case_verdict"].isel(threat=0).item())
-    return row, found, tree
+    return row, result, tree
 
 
-def picture(world: World, found: dict[str, xr.Dataset]) -> xr.DataTree:
-    """What `plots.tradeoff` draws: the classifiers, the bound, and the linear classifiers (a, 1, ..., 1) for all a."""
+def picture(world: World, judged: dict[str, xr.Dataset]) -> xr.DataTree:
+    """The tree that `plots.tradeoff` draws: classifiers, the bound, and the linear classifiers (a, 1, ..., 1) for all a."""
     names = ["accuracy", "accuracy_interval", "robust_accuracy", "robust_accuracy_interval"]
-    chosen = xr.concat([each[names] for each in found.values()], xr.Variable("classifier", list(found)))
+    chosen = xr.concat([each[names] for each in judged.values()], xr.Variable("classifier", list(judged)))
     delta = np.linspace(0, 1 - world.p, 101)
     bound = xr.Dataset({"robust_accuracy": ("accuracy", delta * world.p / (1 - world.p))}, coords={"accuracy": 1 - delta})
     ratios = np.concatenate([np.linspace(0, 4 * world.eta * world.d, 401), [1e6]])
@@ -218,7 +228,7 @@ def picture(world: World, found: dict[str, xr.Dataset]) -> xr.DataTree:
 
 
 def training_points(size: Size, seed: int) -> list[dict[str, str]]:
-    """How accuracy, robust accuracy and the bound move with the number of points, in the first world."""
+    """Rows of accuracy, robust accuracy and the bound by the number of training points, in the first world."""
     world, rows = size.worlds[0], []
     for count in size.points:
         dataset = data(world, count, size, seed)
@@ -233,22 +243,22 @@ def training_points(size: Size, seed: int) -> list[dict[str, str]]:
     return rows
 
 
-def world_notes(world: World, found: dict[str, xr.Dataset]) -> list[str]:
-    """Does any classifier break the theorem, is the closed form measured, where do the posteriors lie?"""
-    exact = {name: each for name, each in found.items() if "exact" in each}
+def world_notes(world: World, judged: dict[str, xr.Dataset]) -> list[str]:
+    """Says whether a classifier breaks the theorem, whether closed forms are measured, and where posteriors lie."""
+    exact = {name: each for name, each in judged.items() if "exact" in each}
     checks = [
         low <= float(value) <= high
         for each in exact.values()
         for value, (low, high) in zip(each["exact"].values, both_intervals(each), strict=True)
     ]
-    broken = [name for name, each in found.items() if each["violated"]]
+    broken = [name for name, each in judged.items() if each["violated"]]
     texts = [
-        f"{world}: {', '.join(broken) or 'no classifier'} of {len(found)} breaks the trade-off theorem; "
+        f"{world}: {', '.join(broken) or 'no classifier'} of {len(judged)} breaks the trade-off theorem; "
         f"{sum(checks)} of {len(checks)} measured accuracies of linear classifiers have the closed form in the 99% interval."
     ]
     for name in ("HMC", "SVI", "SVI, PGD", "MLP HMC"):
-        if name in found:
-            each, bayes = found[name], found["Bayes"]
+        if name in judged:
+            each, bayes = judged[name], judged["Bayes"]
             texts.append(
                 f"{world}, {name}: standard {float(each['accuracy']):.4f}, robust {float(each['robust_accuracy']):.4f} "
                 f"where the bound is {float(each['theorem']):.4f} (the Bayes classifier: {float(bayes['accuracy']):.4f}, "
@@ -258,7 +268,7 @@ def world_notes(world: World, found: dict[str, xr.Dataset]) -> list[str]:
 
 
 def both_intervals(each: xr.Dataset) -> list[tuple[float, float]]:
-    """Standard and robust, at 99%."""
+    """The intervals of standard and of robust accuracy, at 99%."""
     count = each.attrs["num_points"]
     return [binomial_interval(round(float(each[name]) * count), count, LEVEL) for name in ("accuracy", "robust_accuracy")]
 

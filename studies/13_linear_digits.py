@@ -17,7 +17,6 @@ from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
@@ -25,22 +24,28 @@ import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import soft_margin_svm
 from bayesrob.attacks import FGSM, PGD
-from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, AdversarialTraining, Ensemble, Inference, fit_once
 from bayesrob.predictive import Predictive
-from bayesrob.report import render
+from shared.chains import CHAINS, chain_note, chain_row
 from shared.linear_weights import correlations, linear, uses, worst_margins
-from shared.study_tools import CHAINS, Scale, chain_note, chain_row, file_name, share, show, with_interval
-
-POSTERIORS = Path("results") / "posteriors"
-"""Where the studies keep what they have trained, unless told otherwise."""
+from shared.study import POSTERIORS, Scale, Study
+from shared.tables import file_name, right_after, right_before, share, with_interval
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Data, radii of training, radii that are reported, epochs, bootstraps of the training set, and draws of each chain.
+    """The sizes of one run.
 
-    The prior of HMC is 0.1: a digit's inked pixels then give logits of order 1. `svm_points`: of the SVMs.
+    Args:
+        data: name of the data set.
+        n_train: number of training points before the two classes are chosen, None for all.
+        eps: radii of adversarial training.
+        radii: radii at which robust accuracy is reported.
+        epochs: passes over the training points.
+        bootstraps: number of bootstraps of the training set.
+        draws: draws of each chain.
+        svm_points: number of training points of the SVMs.
+        prior: standard deviation of HMC's prior; a digit's inked pixels then give logits of order 1.
     """
 
     data: str = "mnist"
@@ -65,67 +70,83 @@ CLASSES = (5, 7)
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
     """Train plain, robust and Bayesian linear classifiers, compare where their weights lie, and what attacks leave.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on digits; small: all fives and sevens of MNIST, 20 bootstraps, minutes on one core; paper: longer
-        training, 200 bootstraps and longer chains.
-    out
-        Folder for results and report; default results/linear_digits-SCALE.
-    seed
-        Fixes data, training, chains, bootstraps and attacks.
-    posteriors
-        Where trained networks are kept (default results/posteriors).
+    Args:
+        scale: smoke: seconds, on digits; small: all fives and sevens of MNIST, 20 bootstraps, minutes on one core; paper:
+            longer training, 200 bootstraps and longer chains.
+        out: Folder for results and report; default results/linear_digits-SCALE.
+        seed: Fixes data, training, chains, bootstraps and attacks.
+        posteriors: Folder of trained networks (default results/posteriors).
     """
-    out = Path("results") / f"linear_digits-{scale}" if out is None else out
     size = SIZES[scale]
-    settings = {"scale": scale, "seed": seed, "classes": str(CLASSES)}
-    settings |= {key: str(value) for key, value in dataclasses.asdict(size).items()}
-    results = Results(out, "linear_digits", (__doc__ or "").splitlines()[0], settings)
-    dataset = br.data.keep_classes(br.data.load(size.data, n_train=size.n_train, seed=seed), CLASSES)
-    net = zero_net(dataset)
-    fitted = {name: fit_once(method, net, dataset, posteriors, seed) for name, method in trainings(size).items()}
-    bags = {}
-    for name, method in trainings(size).items():
-        bag = fit_once(Ensemble(size.bootstraps, bootstrap=True, base=method), net, dataset, posteriors, seed)
-        bags[name] = np.stack([w for w, _ in linear(bag)])
-    print(
-        f"logistic: {sum(post.info['seconds'] for post in fitted.values()):.0f} s of training, bootstraps apart", flush=True
-    )
-    hmc = HMC(num_samples=size.draws, warmup=size.draws + 50)
-    model = br.models.BayesianNetwork(br.nets.mlp(dataset.x_train[0].numel(), (), 2, seed=seed), prior_scale=size.prior)
-    fitted["HMC"] = fit_once(hmc, model, dataset, posteriors, seed)
-    print(f"HMC: {fitted['HMC'].info['seconds']:.0f} s", flush=True)
-    classifiers = {name: linear(post)[0] for name, post in fitted.items() if name != "HMC"}
-    classifiers |= svms(dataset, size)
-    draws = linear(fitted["HMC"])
-    classifiers["HMC, mean weights"] = (np.mean([w for w, _ in draws], axis=0), float(np.mean([b for _, b in draws])))
-    features = feature_tree(dataset, classifiers)
-    results.tree("features", features, "weights w_1 - w_0 and the correlation of every pixel with the label")
-    rows = use_table(features, bags, np.stack([w for w, _ in draws]))
-    results.table("weights", pd.DataFrame(rows), WEIGHTS)
-    results.figure("weights", plots.feature_weights(features), FIGURE)
-    results.table("accuracy", pd.DataFrame(accuracy_table(dataset, classifiers, size)), ACCURACY)
-    notes = use_notes(features, bags, size)
-    notes += attacked(results, dataset, fitted, classifiers, size, seed)
-    for note in notes:
-        results.note(note)
-        print(note, flush=True)
-    for name in ("weights", "accuracy", "attacks"):
-        show(out / f"{name}.csv")
-    print(f"report: {render(results.finish())}")
+    settings = {"classes": str(CLASSES), **{key: str(value) for key, value in dataclasses.asdict(size).items()}}
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS,
+        printed=("weights", "accuracy", "attacks"),
+    ) as study:  # fmt: skip
+        dataset = br.data.keep_classes(br.data.load(size.data, n_train=size.n_train, seed=seed), CLASSES)
+        fitted, bags = trained(study, dataset, size, seed, posteriors)
+        classifiers = {name: linear(post)[0] for name, post in fitted.items() if name != "HMC"}
+        classifiers |= svms(study, dataset, size)
+        draws = linear(fitted["HMC"])
+        mean_bias = float(np.mean([b for _, b in draws]))
+        classifiers["HMC, mean weights"] = (np.mean([w for w, _ in draws], axis=0), mean_bias)
+        features = feature_tree(dataset, classifiers)
+        study.tree("features", features, "weights w_1 - w_0 and the correlation of every pixel with the label")
+        study.table("weights", use_table(features, bags, np.stack([w for w, _ in draws])))
+        study.figure("weights", plots.feature_weights(features), FIGURE)
+        study.table("accuracy", accuracy_table(dataset, classifiers, size))
+        texts = attacked(study, dataset, fitted, classifiers, eps=size.eps[0], seed=seed)
+        study.note(*use_notes(features, bags, size), *texts)
+
+
+CAPTIONS = {
+    "weights": "Over the pixels that vary: Spearman's rank correlation of |weight| and |correlation with the label|, and "
+    "the share of "
+    "|w| on the half whose correlation is weaker (0.5: no preference); beside it the share of |w| times the pixel's "
+    "standard deviation, what a pixel adds to the logit's spread. Intervals: 95% percentiles over bootstraps of the "
+    "training points, everything trained again; of HMC's draws over the draws. The SVMs are optima without an interval.",
+    "accuracy": "Standard and robust accuracy of the linear classifiers on all test points, exact (no attack is run), with "
+    "95% Wilson "
+    "intervals. Perturbations stay within l_inf eps and in [0, 1]; 'unbounded': in the ball alone, as in the paper's theory "
+    "(margin less eps |w|_1).",
+    "attacks": "The same by attacks, all test points: accuracy with 95% Wilson intervals, and the exact one of linear "
+    "models beside "
+    "it. HMC's averaged prediction is not linear: attacks say at most how robust it is.",
+    "chains": CHAINS,
+}
 
 
 # ---- classifiers ---------------------------------------------------------------------------------------------------------
 
 
 def trainings(size: Size) -> dict[str, Inference]:
+    """Plain training, and training on FGSM of each radius."""
     sgd = SGD(epochs=size.epochs, initial="keep")
     robust: dict[str, Inference] = {f"robust {eps:g}": AdversarialTraining(FGSM(eps=eps), sgd) for eps in size.eps}
     return {"plain": sgd, **robust}
 
 
+def trained(
+    study: Study, dataset: br.Dataset, size: Size, seed: int, folder: Path
+) -> tuple[dict[str, Predictive], dict[str, np.ndarray]]:
+    """The networks and HMC by name, trained now or loaded; and the weights of the networks over bootstraps."""
+    net = zero_net(dataset)
+    fitted = {name: fit_once(method, net, dataset, folder, seed) for name, method in trainings(size).items()}
+    bags = {}
+    for name, method in trainings(size).items():
+        bag = fit_once(Ensemble(size.bootstraps, bootstrap=True, base=method), net, dataset, folder, seed)
+        bags[name] = np.stack([w for w, _ in linear(bag)])
+    seconds = sum(post.info["seconds"] for post in fitted.values())
+    study.say(f"logistic: {seconds:.0f} s of training, bootstraps apart")
+    hmc = HMC(num_samples=size.draws, warmup=size.draws + 50)
+    model = br.models.BayesianNetwork(br.nets.mlp(dataset.x_train[0].numel(), (), 2, seed=seed), prior_scale=size.prior)
+    fitted["HMC"] = fit_once(hmc, model, dataset, folder, seed)
+    study.say(f"HMC: {fitted['HMC'].info['seconds']:.0f} s")
+    return fitted, bags
+
+
 def zero_net(dataset: br.Dataset) -> torch.nn.Sequential:
+    """A linear network whose weights are all zero."""
     net = br.nets.mlp(dataset.x_train[0].numel(), (), 2)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -133,19 +154,20 @@ def zero_net(dataset: br.Dataset) -> torch.nn.Sequential:
     return net
 
 
-def svms(dataset: br.Dataset, size: Size) -> dict[str, tuple[np.ndarray, float]]:
-    """hinge + eps |w|_1 in the unit ball, without a bias, and its optimum: the paper's adversarial loss."""
+def svms(study: Study, dataset: br.Dataset, size: Size) -> dict[str, tuple[np.ndarray, float]]:
+    """The SVMs of the adversarial loss of Tsipras et al. 2019: hinge + eps |w|_1 in the unit ball, without a bias."""
     x, y = dataset.x_train[: size.svm_points].flatten(1).numpy(), dataset.y_train[: size.svm_points].numpy()
-    found = {}
+    solved = {}
     for eps in (0.0, size.eps[0]):
         svm = soft_margin_svm(x, y, eps)
         name = f"SVM, robust {eps:g}" if eps else "SVM"
-        print(f"{name}: loss {float(svm['loss']):.5f}, at most {float(svm['gap']):.1g} above the optimum", flush=True)
-        found[name] = (svm["weights"].values, 0.0)
-    return found
+        study.say(f"{name}: loss {float(svm['loss']):.5f}, at most {float(svm['gap']):.1g} above the optimum")
+        solved[name] = (svm["weights"].values, 0.0)
+    return solved
 
 
 def feature_tree(dataset: br.Dataset, classifiers: Mapping[str, tuple[np.ndarray, float]]) -> xr.DataTree:
+    """The weights of every classifier beside the correlation and the deviation of every pixel."""
     x, y = dataset.x_train.flatten(1).double().numpy(), dataset.y_train.numpy()
     features = xr.Dataset(
         {
@@ -162,26 +184,22 @@ def feature_tree(dataset: br.Dataset, classifiers: Mapping[str, tuple[np.ndarray
 # ---- which features are used ---------------------------------------------------------------------------------------------
 
 FIGURE = "weights, blue for 5 and red for 7, and |weight| of each pixel that varies against its correlation with the label."
-WEIGHTS = (
-    "Over the pixels that vary: Spearman's rank correlation of |weight| and |correlation with the label|, and the share of "
-    "|w| on the half whose correlation is weaker (0.5: no preference); beside it the share of |w| times the pixel's "
-    "standard deviation, what a pixel adds to the logit's spread. Intervals: 95% percentiles over bootstraps of the "
-    "training points, everything trained again; of HMC's draws over the draws. The SVMs are optima without an interval."
-)
 
 
 def percentiles(values: Any) -> np.ndarray:
+    """The 95% percentile interval."""
     return np.percentile(np.asarray(values), (2.5, 97.5))
 
 
 def use_table(tree: xr.DataTree, bags: Mapping[str, np.ndarray], draws: np.ndarray) -> list[dict[str, str]]:
+    """A row for each classifier: how its weights are spread over strongly and weakly correlated pixels."""
     features, rows = tree["features"].to_dataset(), []
     names = features["model"].values.tolist()
-    for name, (_, found) in zip(names, uses(features["weights"].values, features).iterrows(), strict=True):
+    for name, (_, used) in zip(names, uses(features["weights"].values, features).iterrows(), strict=True):
         again = uses(bags[name], features) if name in bags else None
         cells = {
             key: f"{value:.3f}" if again is None else with_interval(value, percentiles(again[str(key)]))
-            for key, value in found.items()
+            for key, value in used.items()
         }
         rows.append({"classifier": name, **cells})
     each = uses(draws, features)
@@ -213,63 +231,49 @@ def use_notes(tree: xr.DataTree, bags: Mapping[str, np.ndarray], size: Size) -> 
 
 # ---- accuracy ------------------------------------------------------------------------------------------------------------
 
-ACCURACY = (
-    "Standard and robust accuracy of the linear classifiers on all test points, exact (no attack is run), with 95% Wilson "
-    "intervals. Perturbations stay within l_inf eps and in [0, 1]; 'unbounded': in the ball alone, as in the paper's theory "
-    "(margin less eps |w|_1)."
-)
-
 
 def accuracy_table(dataset: br.Dataset, classifiers: Mapping[str, tuple[np.ndarray, float]], size: Size) -> list[Any]:
+    """A row for each linear classifier: its exact robust accuracies."""
     x, y = dataset.x_test.flatten(1).double().numpy(), dataset.y_test.numpy()
     rows = []
     for name, (w, b) in classifiers.items():
-        cells = {"standard": share(worst_margins(w, b, x, y, 0.0, None) > 0)}
-        cells |= {f"eps {eps:g}": share(worst_margins(w, b, x, y, eps, dataset.bounds) > 0) for eps in size.radii}
+        cells = {"standard": share(worst_margins(w, b, x, y, eps=0.0, bounds=None) > 0)}
+        cells |= {f"eps {eps:g}": share(worst_margins(w, b, x, y, eps=eps, bounds=dataset.bounds) > 0) for eps in size.radii}
         top = size.eps[-1]
-        cells[f"eps {top:g}, unbounded"] = share(worst_margins(w, b, x, y, top, None) > 0)
+        cells[f"eps {top:g}, unbounded"] = share(worst_margins(w, b, x, y, eps=top, bounds=None) > 0)
         rows.append({"classifier": name, **cells})
     return rows
 
 
-ATTACKS = (
-    "The same by attacks, all test points: accuracy with 95% Wilson intervals, and the exact one of linear models beside "
-    "it. HMC's averaged prediction is not linear: attacks say at most how robust it is."
-)
-
-
 def attacked(
-    results: Results,
+    study: Study,
     dataset: br.Dataset,
     fitted: Mapping[str, Predictive],
     classifiers: Mapping[str, tuple[np.ndarray, float]],
-    size: Size,
+    *,
+    eps: float,
     seed: int,
 ) -> list[str]:
-    """Attacks must find the worst perturbation where it is known."""
+    """Attack every network and table it; returns notes on where an attack misses the worst perturbation that is known."""
     x, y = dataset.x_test.flatten(1).double().numpy(), dataset.y_test.numpy()
-    rows, notes, eps = [], [], size.eps[0]
+    texts = []
     attacks = {"FGSM": FGSM(eps=eps), "PGD": PGD(eps=eps, steps=20)}
     attacks["PGD margin"] = dataclasses.replace(attacks["PGD"], objective="margin_per_draw")
     for name, post in fitted.items():
         tree = br.evaluate(post, dataset, attacks, num_points=None, seed=seed)
-        results.tree(file_name(name), tree, f"evaluation of {name}")
-        points = tree["points"].to_dataset()
-        label = points["label"].values
-        left = {a: points["adversarial_log_probability"].sel(attack=a).values.argmax(-1) == label for a in attacks}
+        study.tree(file_name(name), tree, f"evaluation of {name}")
+        left = {attack: right_after(tree).sel(attack=attack).values for attack in attacks}
         exact = None
         if name in classifiers:
-            exact = worst_margins(*classifiers[name], x, y, eps, dataset.bounds) > 0
+            exact = worst_margins(*classifiers[name], x, y, eps=eps, bounds=dataset.bounds) > 0
             wrong = int((left["FGSM"] != exact).sum())
-            notes.append(f"{name}: FGSM at {eps:g} and the closed form disagree at {wrong} of {len(exact)} points.")
+            texts.append(f"{name}: FGSM at {eps:g} and the closed form disagree at {wrong} of {len(exact)} points.")
         else:
-            results.table("chains", pd.DataFrame([chain_row(name, tree)]), CHAINS)
-            notes.append(chain_note(name, tree))
-        clean = points["log_probability"].values.argmax(-1) == label
-        cells = {"standard": share(clean), **{f"{a} {eps:g}": share(right) for a, right in left.items()}}
-        rows.append({"classifier": name, **cells, "exact": "" if exact is None else share(exact)})
-        results.table("attacks", pd.DataFrame(rows), ATTACKS)
-    return notes
+            study.add("chains", [chain_row(name, tree)])
+            texts.append(chain_note(name, tree))
+        cells = {"standard": share(right_before(tree)), **{f"{a} {eps:g}": share(right) for a, right in left.items()}}
+        study.add("attacks", [{"classifier": name, **cells, "exact": "" if exact is None else share(exact)}])
+    return texts
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
@@ -26,18 +25,31 @@ from bayesrob import plots
 from bayesrob.analysis import binomial_interval, validity
 from bayesrob.attacks import PGD, Attack, LabelInvariant, RandomSearch
 from bayesrob.data.truth import phi
-from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, SVI, AdversarialTraining, Inference
 from bayesrob.predictive import HeldDraws, Predictive
-from bayesrob.report import render
+from shared.chains import CHAINS, chain_note, chain_row, thinned
 from shared.known_worlds import ETA, WORLDS, P, World, rules
-from shared.study_tools import CHAINS, Scale, chain_note, chain_row, show, thinned, with_interval
+from shared.study import Scale, Study
+from shared.tables import with_interval
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Points, steps of training (about), draws of each of four chains and of those attacked, random points,
-    restarts, leapfrog steps, worlds, and methods that are skipped."""
+    """The sizes of one run.
+
+    Args:
+        n_train: number of training points.
+        n_test: number of test points.
+        steps: approximate number of training steps.
+        draws: draws of each of four chains.
+        attacked: number of draws attacked.
+        warmup: transitions of warmup.
+        samples: random points of the random search.
+        restarts: restarts of PGD.
+        hmc_steps: leapfrog steps of each transition.
+        worlds: names of the worlds.
+        skipped: names of the methods that are left out.
+    """
 
     n_train: int = 1000
     n_test: int = 300
@@ -62,65 +74,61 @@ SIZES: dict[Scale, Size] = {
 
 
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0) -> None:
-    """Attack everyone, judge every success by both definitions.
+    """Attack every classifier, judge every success by both definitions.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, two worlds; small: five worlds of 1,000 training and 300 test points, minutes on one core; paper:
-        10,000 and 5,000.
-    out
-        Folder for results and report; default results/what_counts-SCALE.
-    seed
-        Fixes data, training, chains and attacks.
+    Args:
+        scale: smoke: seconds, two worlds; small: five worlds of 1,000 training and 300 test points, minutes on one core;
+            paper: 10,000 and 5,000.
+        out: Folder for results and report; default results/what_counts-SCALE.
+        seed: Fixes data, training, chains and attacks.
     """
-    out = Path("results") / f"what_counts-{scale}" if out is None else out
     size = SIZES[scale]
-    settings = {"scale": scale, "seed": seed, **{name: str(value) for name, value in dataclasses.asdict(size).items()}}
+    settings = {name: str(value) for name, value in dataclasses.asdict(size).items()}
     settings |= {name: str(dataclasses.asdict(WORLDS[name])) for name in size.worlds}
-    results = Results(out, "what_counts", (__doc__ or "").splitlines()[0], settings)
-    rows, chains, drawn, tops, notes = [], [], {}, {}, []
-    for name in size.worlds:
-        world = WORLDS[name]
-        dataset = br.data.load(world.data, size.n_train, size.n_test, seed, **world.settings)
-        for classifier, post in classifiers(world, dataset, size, seed):
-            print(f"{name}: {classifier}", flush=True)
-            if classifier == "HMC" and isinstance(post, HeldDraws):
-                tree = br.evaluate(post, dataset, {}, num_points=100, seed=seed)
-                chains.append(chain_row(f"{name}, {classifier}", tree))
-                notes.append(chain_note(f"{name}, {classifier}", tree))
-                post = thinned(post, size.attacked)
-            for eps in world.radii:
-                found = judged(post, dataset, attacked(post, dataset, attacks(dataset, world, eps, size), seed))
-                title = f"{name}, {world.norm} {eps:g}"
-                drawn.setdefault(title, {})[classifier] = found
-                tops[title] = best(dataset, eps, world.norm)
-                rows.append(row(name, world, eps, classifier, found, tops[title]))
-        results.table("definitions", pd.DataFrame(rows), TABLE)  # anew after each world
-    together = {title: joined(each, tops[title]) for title, each in drawn.items()}
-    results.tree("definitions", xr.DataTree.from_dict({_key(title): each for title, each in together.items()}), TREE)
-    if "toy" in size.worlds:
-        results.table("moved", pd.DataFrame(moved_rows(size, seed)), MOVED)
-    results.table("chains", pd.DataFrame(chains), CHAINS)
-    results.figure("definitions", plots.definitions(together), FIGURE)
-    for note in [*article_notes(), *found_notes(together), *notes]:
-        results.note(note)
-        print(note, flush=True)
-    show(out / "definitions.csv")
-    print(f"report: {render(results.finish())}")
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS, printed=("definitions",)
+    ) as study:
+        drawn: dict[str, dict[str, xr.Dataset]] = {}
+        tops: dict[str, float] = {}
+        chain_notes: list[str] = []
+        for name in size.worlds:
+            world = WORLDS[name]
+            dataset = br.data.load(world.data, size.n_train, size.n_test, seed, **world.settings)
+            for classifier, post in classifiers(world, dataset, size, seed):
+                study.say(f"{name}: {classifier}")
+                if classifier == "HMC" and isinstance(post, HeldDraws):
+                    tree = br.evaluate(post, dataset, {}, num_points=100, seed=seed)
+                    study.add("chains", [chain_row(f"{name}, {classifier}", tree)])
+                    chain_notes.append(chain_note(f"{name}, {classifier}", tree))
+                    post = thinned(post, size.attacked)
+                for eps in world.radii:
+                    judgement = judged(post, dataset, attacked(post, dataset, attacks(dataset, world, eps, size), seed))
+                    ball = f"{world.norm} {eps:g}"
+                    title = f"{name}, {ball}"
+                    drawn.setdefault(title, {})[classifier] = judgement
+                    tops[title] = best(dataset, eps, world.norm)
+                    head = {"world": name, "ball": ball, "classifier": classifier}
+                    study.add("definitions", [{**head, **cells(judgement, tops[title])}])
+        combined = {title: joined(each, tops[title]) for title, each in drawn.items()}
+        study.tree("definitions", xr.DataTree.from_dict({_key(title): each for title, each in combined.items()}), TREE)
+        if "toy" in size.worlds:
+            study.table("moved", moved_rows(size, seed))
+        study.figure("definitions", plots.definitions(combined), FIGURE)
+        study.note(*article_notes(), *definition_notes(combined), *chain_notes)
 
 
-TABLE = (
-    "Robust accuracy over all attacks under both definitions, 95% Wilson intervals; 'best': of any classifier by the norm "
+CAPTIONS = {
+    "definitions": "Robust accuracy over all attacks under both definitions, 95% Wilson intervals; 'best': of any "
+    "classifier by the norm "
     "alone, where it is known (by the label-invariant definition it is the Bayes accuracy at every eps). PGD's successes, "
     "and the share of them that are adversarial examples by the label-invariant definition; 'found': points at which PGD "
-    "found such an example, and at which the attacks did that ask for one."
-)
+    "found such an example, and at which the attacks did that ask for one.",
+    "moved": "The toy with x_2 moved by 2 eta against the label: shares of all points that are misclassified then (norm), "
+    "and that "
+    "are adversarial examples by the label-invariant definition; measured with 99% Wilson intervals, and exact.",
+    "chains": CHAINS,
+}
 TREE = "analysis.validity of each classifier, by world and radius"
-MOVED = (
-    "The toy with x_2 moved by 2 eta against the label: shares of all points that are misclassified then (norm), and that "
-    "are adversarial examples by the label-invariant definition; measured with 99% Wilson intervals, and exact."
-)
 FIGURE = "robust accuracy under both definitions (95% intervals); dashes: accuracy; dotted: the best by the norm alone."
 ASKING = ("PGD, label-invariant", "random, label-invariant")
 
@@ -129,6 +137,7 @@ ASKING = ("PGD, label-invariant", "random, label-invariant")
 
 
 def classifiers(world: World, dataset: br.Dataset, size: Size, seed: int) -> Iterator[tuple[str, Predictive]]:
+    """Yields the name and the predictive of each classifier: rules, networks and posteriors."""
     yield from rules(world, dataset).items()
     epochs = max(1, round(size.steps / math.ceil(size.n_train / 128)))
     sgd = SGD(epochs=epochs, lr=0.01)
@@ -154,7 +163,7 @@ def classifiers(world: World, dataset: br.Dataset, size: Size, seed: int) -> Ite
 
 
 def attacks(dataset: br.Dataset, world: World, eps: float, size: Size) -> dict[str, Attack]:
-    """PGD as always; and two that go on until the label-invariant definition is met."""
+    """PGD as always, and two attacks that go on until the label-invariant definition is met."""
     asked = LabelInvariant(dataset.conditional, dataset.project)
     ball: Any = {"eps": eps, "norm": world.norm}
     return {
@@ -165,6 +174,7 @@ def attacks(dataset: br.Dataset, world: World, eps: float, size: Size) -> dict[s
 
 
 def attacked(post: Predictive, dataset: br.Dataset, chosen: dict[str, Attack], seed: int) -> dict[str, Tensor]:
+    """The adversarial examples of every attack."""
     return {name: attack(post, dataset.x_test, dataset.y_test, seed=seed) for name, attack in chosen.items()}
 
 
@@ -180,33 +190,33 @@ def judged(post: Predictive, dataset: br.Dataset, moved: dict[str, Tensor], leve
 
 
 def best(dataset: br.Dataset, eps: float, norm: str) -> float:
-    """By the norm alone; NaN where it is not known."""
-    found = dataset.truth.robust_accuracy(eps, norm) if dataset.truth else None
-    return math.nan if found is None else found
+    """The robust accuracy of the best classifier by the norm alone; NaN where it is not known."""
+    accuracy = dataset.truth.robust_accuracy(eps, norm) if dataset.truth else None
+    return math.nan if accuracy is None else accuracy
 
 
-def row(name: str, world: World, eps: float, classifier: str, found: xr.Dataset, top: float) -> dict[str, str]:
-    cells = {"world": name, "ball": f"{world.norm} {eps:g}", "classifier": classifier}
-    cells["accuracy"] = f"{float(found['accuracy']):.3f}"
-    for kind in found["definition"].values.tolist():
-        at = found.sel(definition=kind)
-        cells[f"robust, {kind.replace('_', '-')}"] = with_interval(
+def cells(judgement: xr.Dataset, top: float) -> dict[str, str]:
+    """The cells of one classifier in one ball; `top` is the best robust accuracy by the norm alone, NaN if unknown."""
+    row = {"accuracy": f"{float(judgement['accuracy']):.3f}"}
+    for kind in judgement["definition"].values.tolist():
+        at = judgement.sel(definition=kind)
+        row[f"robust, {kind.replace('_', '-')}"] = with_interval(
             at["worst_case_accuracy"], at["worst_case_accuracy_interval"].values
         )
-    cells["best by norm"] = "" if math.isnan(top) else f"{top:.3f}"
-    asked = found.sel(definition="label_invariant")
-    cells["PGD's successes"] = str(int(found["successes"].sel(attack="PGD")))
+    row["best by norm"] = "" if math.isnan(top) else f"{top:.3f}"
+    asked = judgement.sel(definition="label_invariant")
+    row["PGD's successes"] = str(int(judgement["successes"].sel(attack="PGD")))
     at = asked.sel(attack="PGD")
-    cells["of them valid"] = with_interval(at["share"], at["share_interval"].values) if at["share"].notnull() else "none"
-    cells["found by PGD"] = str(int(at["count"]))
-    cells["found when asked"] = str(int(asked["adversarial_example"].sel(attack=list(ASKING)).any("attack").sum()))
-    return cells
+    row["of them valid"] = with_interval(at["share"], at["share_interval"].values) if at["share"].notnull() else "none"
+    row["found by PGD"] = str(int(at["count"]))
+    row["found when asked"] = str(int(asked["adversarial_example"].sel(attack=list(ASKING)).any("attack").sum()))
+    return row
 
 
-def joined(found: dict[str, xr.Dataset], top: float) -> xr.Dataset:
-    """Every classifier's, over `classifier`."""
-    together = xr.concat(list(found.values()), xr.Variable("classifier", list(found)))
-    return together if math.isnan(top) else together.assign(best=top)
+def joined(judgements: dict[str, xr.Dataset], top: float) -> xr.Dataset:
+    """The judgements of all classifiers, along `classifier`."""
+    combined = xr.concat(list(judgements.values()), xr.Variable("classifier", list(judgements)))
+    return combined if math.isnan(top) else combined.assign(best=top)
 
 
 def _key(title: str) -> str:
@@ -229,17 +239,18 @@ def exact_moved() -> dict[str, tuple[float, float]]:
 
 
 def moved_rows(size: Size, seed: int) -> list[dict[str, str]]:
+    """A row for each rule: measured and exact shares after the toy's x_2 has moved by 2 eta."""
     count = 20 * size.n_test
     world = WORLDS["toy"]
     dataset = br.data.load(world.data, 1, count, seed, **world.settings)
     step = torch.tensor([0.0, 2 * ETA]) * (2.0 * dataset.y_test[:, None] - 1)
     rows = []
     for name, post in rules(world, dataset).items():
-        found = judged(post, dataset, {"moved": dataset.x_test - step})
+        judgement = judged(post, dataset, {"moved": dataset.x_test - step})
         exact = exact_moved()[name]
         cells = {"classifier": name, "points": str(count)}
-        for kind, value in zip(found["definition"].values.tolist(), exact, strict=True):
-            hits = int(found["count"].sel(definition=kind, attack="moved"))
+        for kind, value in zip(judgement["definition"].values.tolist(), exact, strict=True):
+            hits = int(judgement["count"].sel(definition=kind, attack="moved"))
             cells[kind.replace("_", "-")] = with_interval(hits / count, binomial_interval(hits, count, 0.99))
             cells[f"{kind.replace('_', '-')}, exact"] = f"{value:.4f}"
         rows.append(cells)
@@ -258,21 +269,21 @@ def article_notes() -> list[str]:
     ]
 
 
-def found_notes(together: dict[str, xr.Dataset]) -> list[str]:
-    """By world and radius: what the definition changes, and what PGD missed."""
+def definition_notes(judgements: dict[str, xr.Dataset]) -> list[str]:
+    """Says for each world and radius what the definition changes, and what PGD missed."""
     texts = []
-    for title, found in together.items():
-        worst = found["worst_case_accuracy"]
+    for title, judgement in judgements.items():
+        worst = judgement["worst_case_accuracy"]
         gap = (worst.sel(definition="label_invariant") - worst.sel(definition="norm")).values
-        asked = found["adversarial_example"].sel(definition="label_invariant")
+        asked = judgement["adversarial_example"].sel(definition="label_invariant")
         by_pgd = int(asked.sel(attack="PGD").sum())
         anyone = int(asked.any("attack").sum())
         valid, all_hits = (
-            int(found["count"].sel(definition="label_invariant", attack="PGD").sum()),
-            int(found["successes"].sel(attack="PGD").sum()),
+            int(judgement["count"].sel(definition="label_invariant", attack="PGD").sum()),
+            int(judgement["successes"].sel(attack="PGD").sum()),
         )
         texts.append(
-            f"{title}: of PGD's {all_hits} successes against {found.sizes['classifier']} classifiers {valid} are "
+            f"{title}: of PGD's {all_hits} successes against {judgement.sizes['classifier']} classifiers {valid} are "
             f"adversarial examples by the label-invariant definition; robust accuracy differs by up to {gap.max():.3f} "
             f"between the definitions. PGD found {by_pgd} of the {anyone} points with such an example that any attack found."
         )

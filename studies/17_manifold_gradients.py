@@ -9,23 +9,24 @@ data), about which they tell nothing: there the posterior is symmetric, whatever
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cyclopts
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.analysis import split_gradients
-from bayesrob.evaluation import Results
 from bayesrob.inference import HMC, SGD, SVI, Ensemble, Inference
 from bayesrob.predictive import Predictive
-from bayesrob.report import render
+from shared.chains import CHAINS, chain_note, chain_row
 from shared.manifold_parts import PARTS, averages, bases, cosines, gradients, left, mirrored, rms
-from shared.study_tools import CHAINS, Scale, chain_note, chain_row, file_name, show, with_interval
+from shared.study import Scale, Study
+from shared.tables import file_name, with_interval
 
 WORLDS: dict[str, tuple[str, dict[str, int]]] = {
     "circles": ("sphere", {"d": 2}),
@@ -38,7 +39,21 @@ FALLEN = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Numbers of training points, test points, hidden units, looks at training after so many epochs, and draws."""
+    """The sizes of one run.
+
+    Args:
+        n_train: numbers of training points.
+        n_test: number of test points.
+        hidden: units of each hidden layer.
+        epochs: epochs of training after which gradients are taken.
+        draws: draws of each of four chains.
+        warmup: transitions of warmup.
+        hmc_steps: leapfrog steps of each transition.
+        members: number of networks of an ensemble.
+        svi_epochs: epochs of SVI.
+        prefixes: numbers of draws that are averaged.
+        worlds: names of the worlds.
+    """
 
     n_train: tuple[int, ...] = (100, 1000)
     n_test: int = 200
@@ -61,69 +76,61 @@ SIZES: dict[Scale, Size] = {
 
 
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0) -> None:
-    """Train networks and look at their gradients on the way; sample posteriors and average theirs.
+    """Train networks and take their gradients on the way; sample posteriors and average theirs.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds; small: two hidden layers of 32 on 100 and 1,000 points, minutes on one core; paper: 256, 10,000.
-    out
-        Folder for results and report; default results/manifold_gradients-SCALE.
-    seed
-        Fixes data, training, chains and draws.
+    Args:
+        scale: smoke: seconds; small: two hidden layers of 32 on 100 and 1,000 points, minutes on one core; paper: 256,
+            10,000.
+        out: Folder for results and report; default results/manifold_gradients-SCALE.
+        seed: Fixes data, training, chains and draws.
     """
-    out = Path("results") / f"manifold_gradients-{scale}" if out is None else out
     size = SIZES[scale]
-    settings = {"scale": scale, "seed": seed, **{name: str(value) for name, value in dataclasses.asdict(size).items()}}
-    results = Results(out, "manifold_gradients", (__doc__ or "").splitlines()[0], settings)
-    trained, averaged, chains, notes = [], [], [], []
-    drawn: dict[str, xr.Dataset] = {}
-    for world in size.worlds:
-        name, options = WORLDS[world]
-        for n_train in size.n_train:
+    settings = {name: str(value) for name, value in dataclasses.asdict(size).items()}
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS,
+        printed=("training", "averaging"),
+    ) as study:  # fmt: skip
+        texts: list[str] = []
+        drawn: dict[str, xr.Dataset] = {}
+        for world, n_train in itertools.product(size.worlds, size.n_train):
+            name, options = WORLDS[world]
             dataset = br.data.load(name, n_train, size.n_test, seed, **options)
             title = f"{world}, {n_train} points"
-            print(f"{title}: training", flush=True)
+            study.say(f"{title}: training")
             course = training(dataset, size, seed)
-            results.tree(file_name(f"{title}-training"), xr.DataTree(course), f"{title}: gradients while training")
-            trained += training_rows(title, course)
-            notes.append(training_note(title, course))
+            study.tree(file_name(f"{title}-training"), xr.DataTree(course), f"{title}: gradients while training")
+            texts.append(training_note(title, course))
+            by_method: dict[str, xr.Dataset] = {}
             for method, post in posteriors(dataset, size, seed):
-                print(f"{title}: {method}", flush=True)
-                found = averages(post, dataset, size.prefixes)
-                results.tree(file_name(f"{title}-{method}"), xr.DataTree(found), f"{title}: averages over {method}")
-                averaged += average_rows(title, method, found)
-                drawn[f"{title}: {method}"] = found
+                study.say(f"{title}: {method}")
+                averaged = by_method[method] = averages(post, dataset, size.prefixes)
+                study.tree(file_name(f"{title}-{method}"), xr.DataTree(averaged), f"{title}: averages over {method}")
+                study.add("averaging", average_rows(title, method, averaged))
                 if method == "HMC":
                     tree = br.evaluate(post, dataset, {}, num_points=None, seed=seed)
-                    chains.append(chain_row(title, tree))
-                    notes.append(chain_note(f"{title}, HMC", tree))
-            notes += average_notes(title, {key: each for key, each in drawn.items() if key.startswith(title + ":")})
-            results.table("averaging", pd.DataFrame(averaged), AVERAGING)
-            results.table("training", pd.DataFrame(trained), TRAINING)
-    results.table("chains", pd.DataFrame(chains), CHAINS)
-    last = f"{size.n_train[-1]} points: "
-    results.figure("parts", plots.gradient_parts({key: each for key, each in drawn.items() if last in key}), FIGURE)
-    for note in notes:
-        results.note(note)
-        print(note, flush=True)
-    for table in ("training", "averaging"):
-        show(out / f"{table}.csv")
-    print(f"report: {render(results.finish())}")
+                    study.add("chains", [chain_row(title, tree)])
+                    texts.append(chain_note(f"{title}, HMC", tree))
+            texts += average_notes(title, by_method)
+            study.add("training", training_rows(title, course))
+            if n_train == size.n_train[-1]:
+                drawn |= {f"{title}: {method}": averaged for method, averaged in by_method.items()}
+        study.figure("parts", plots.gradient_parts(drawn), FIGURE)
+        study.note(*texts)
 
 
-TRAINING = (
-    "One network (Adam) while it is trained: loss on test points, and by part the root mean square of the loss gradient in "
-    "each direction (over directions of the part and test points, which makes parts of different dimensions comparable). "
-    "'tangent share': |tangent|^2 / |gradient|^2, mean over points, to be compared with 'isotropic', the share of a "
-    "direction at random; it does not depend on how sure the network is."
-)
-AVERAGING = (
-    "Means over test points. 'single': norm of the draws' own gradients of the part; 'averaged': norm of the average over "
+CAPTIONS = {
+    "averaging": "Means over test points. 'single': norm of the draws' own gradients of the part; 'averaged': norm of the "
+    "average over "
     "all draws; 'error': its Monte Carlo standard error; 'left': averaged / single beyond that error (root mean squares); "
     "'cosine' between averages of independent batches of draws (chains), 95% jackknife interval: 0 is noise alone, 1 one "
-    "direction in all. (A mirrored pair is not two independent draws: only 'averaged' and 'single' count there.)"
-)
+    "direction in all. (A mirrored pair is not two independent draws: only 'averaged' and 'single' count there.)",
+    "training": "One network (Adam) while it is trained: loss on test points, and by part the root mean square of the loss "
+    "gradient in "
+    "each direction (over directions of the part and test points, which makes parts of different dimensions comparable). "
+    "'tangent share': |tangent|^2 / |gradient|^2, mean over points, to be compared with 'isotropic', the share of a "
+    "direction at random; it does not depend on how sure the network is.",
+    "chains": CHAINS,
+}
 FIGURE = "Norm of the average over draws (solid), its Monte Carlo error (dashed) and single draws' (dotted), by part; means."
 
 
@@ -132,26 +139,26 @@ FIGURE = "Norm of the average over draws (solid), its Monte Carlo error (dashed)
 
 def training(dataset: br.Dataset, size: Size, seed: int) -> xr.Dataset:
     """Norms of each part after some epochs, over `epoch` and `point`; epoch 0 is the network before training."""
-    axes, looks = bases(dataset), {}
+    axes, records = bases(dataset), {}
 
-    def look(epoch: int, post: Predictive) -> None:
+    def record(epoch: int, post: Predictive) -> None:
         if epoch in (0, *size.epochs):
             losses, g = gradients(post, dataset)
             parts = {name: split_gradients(g, normal=basis)["normal_norm"].values[0] for name, basis in axes.items()}
             total = np.sqrt(sum(part**2 for part in parts.values()))
-            looks[epoch] = (losses[0], {name: part / np.sqrt(axes[name].shape[1]) for name, part in parts.items()})
-            looks[epoch] += (np.where(total > 0, (parts["tangent"] / np.where(total > 0, total, 1)) ** 2, np.nan),)
+            records[epoch] = (losses[0], {name: part / np.sqrt(axes[name].shape[1]) for name, part in parts.items()})
+            records[epoch] += (np.where(total > 0, (parts["tangent"] / np.where(total > 0, total, 1)) ** 2, np.nan),)
 
     net = br.nets.mlp(dataset.shape[0], size.hidden, 2, seed=seed)
-    look(0, br.predictive.from_modules([br.nets.initialise(net, seed, "sgd").eval()]))
+    record(0, br.predictive.from_modules([br.nets.initialise(net, seed, "sgd").eval()]))
     # A batch is never more than the data; decay off, so that epochs are of one course.
-    SGD(epochs=size.epochs[-1], lr=0.003, decay=False).fit(net, dataset, seed=seed, each_epoch=look)
-    epochs = sorted(looks)
-    norms = {name: (("epoch", "point"), np.stack([looks[epoch][1][name] for epoch in epochs])) for name in axes}
+    SGD(epochs=size.epochs[-1], lr=0.003, decay=False).fit(net, dataset, seed=seed, each_epoch=record)
+    epochs = sorted(records)
+    norms = {name: (("epoch", "point"), np.stack([records[epoch][1][name] for epoch in epochs])) for name in axes}
     return xr.Dataset(
         {
-            "loss": (("epoch", "point"), np.stack([looks[epoch][0] for epoch in epochs])),
-            "tangent_share": (("epoch", "point"), np.stack([looks[epoch][2] for epoch in epochs])),
+            "loss": (("epoch", "point"), np.stack([records[epoch][0] for epoch in epochs])),
+            "tangent_share": (("epoch", "point"), np.stack([records[epoch][2] for epoch in epochs])),
             **norms,
         },
         coords={"epoch": epochs},
@@ -160,6 +167,7 @@ def training(dataset: br.Dataset, size: Size, seed: int) -> xr.Dataset:
 
 
 def training_rows(title: str, course: xr.Dataset) -> list[dict[str, str]]:
+    """A row for each epoch: loss and gradients by part."""
     rows = []
     for epoch in course["epoch"].values.tolist():
         at = course.sel(epoch=epoch)
@@ -178,7 +186,7 @@ def fallen(course: xr.Dataset, part: str) -> float:
 
 
 def training_note(title: str, course: xr.Dataset) -> str:
-    """Which part vanishes first?"""
+    """Says which part of the gradient vanishes first."""
     when = {part: fallen(course, part) for part in PARTS if part in course}
     rest = [epoch for part, epoch in when.items() if part != "tangent"]
     order = "before the normal parts" if when["tangent"] < min(rest) else "not before them"
@@ -199,7 +207,7 @@ def training_note(title: str, course: xr.Dataset) -> str:
 
 
 def posteriors(dataset: br.Dataset, size: Size, seed: int) -> Any:
-    """HMC, HMC with its mirror images where there are components off the support, SVI, deep ensemble and bagging."""
+    """Yields HMC, HMC with mirror images where components lie off the support, SVI, deep ensemble and bagging."""
     base = SGD(epochs=size.epochs[-1], lr=0.003)
     methods: dict[str, Inference] = {
         "HMC": HMC(num_samples=size.draws, warmup=size.warmup, num_steps=size.hmc_steps),
@@ -217,10 +225,11 @@ def posteriors(dataset: br.Dataset, size: Size, seed: int) -> Any:
             yield "HMC, mirrored", mirrored(post, extra)
 
 
-def average_rows(title: str, method: str, found: xr.Dataset) -> list[dict[str, str]]:
+def average_rows(title: str, method: str, averaged: xr.Dataset) -> list[dict[str, str]]:
+    """A row for each part: norms of single and of averaged gradients, and what is left beyond the error."""
     rows = []
-    for part in found["part"].values.tolist():
-        at = found.sel(part=part, objective="expected_loss").isel(num_draws=-1)
+    for part in averaged["part"].values.tolist():
+        at = averaged.sel(part=part, objective="expected_loss").isel(num_draws=-1)
         rows.append(
             {
                 "world": title,
@@ -231,30 +240,30 @@ def average_rows(title: str, method: str, found: xr.Dataset) -> list[dict[str, s
                 "averaged": f"{float(at['norm'].mean()):.3g}",
                 "error": f"{float(at['standard_error'].mean()):.3g}",
                 "averaged / single": f"{float(at['norm'].mean() / at['draw_norm'].mean()):.3f}",
-                "left": f"{left(found, part):.3f}",
-                "cosine": with_interval(cosines(found, part)[0], cosines(found, part)[1:]),
-                "of the predictive's loss, left": f"{left(found, part, 'predictive_loss'):.3f}",
+                "left": f"{left(averaged, part):.3f}",
+                "cosine": with_interval(cosines(averaged, part)[0], cosines(averaged, part)[1:]),
+                "of the predictive's loss, left": f"{left(averaged, part, 'predictive_loss'):.3f}",
             }
         )
     return rows
 
 
-def average_notes(title: str, drawn: dict[str, xr.Dataset]) -> list[str]:
-    """Which parts cancel: their batches of draws agree on no direction."""
+def average_notes(title: str, by_method: Mapping[str, xr.Dataset]) -> list[str]:
+    """Says which parts cancel: their batches of draws agree on no direction."""
     texts = []
-    for key, found in drawn.items():
+    for method, averaged in by_method.items():
         words = []
-        for part in found["part"].values.tolist():
-            cosine, low, high = cosines(found, part)
+        for part in averaged["part"].values.tolist():
+            cosine, low, high = cosines(averaged, part)
             words.append(
-                f"{part} {verdict(low, high)} (left {left(found, part):.3f}, cosine {cosine:.2f} [{low:.2f}, {high:.2f}])"
+                f"{part} {verdict(low, high)} (left {left(averaged, part):.3f}, cosine {cosine:.2f} [{low:.2f}, {high:.2f}])"
             )
-        texts.append(f"{title}, averaged over {key.removeprefix(title + ': ')}: {'; '.join(words)}.")
+        texts.append(f"{title}, averaged over {method}: {'; '.join(words)}.")
     return texts
 
 
 def verdict(low: float, high: float) -> str:
-    """Of the cosine's interval."""
+    """What the interval of the cosine between batches of draws says."""
     if np.isnan(low):
         return "has too few batches of draws to say"
     if low > 0:

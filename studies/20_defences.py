@@ -2,7 +2,7 @@
 
 Each defence on MNIST (an MLP and a convolutional network) and Fashion-MNIST (the MLP), clean and under FGSM, PGD on the mean
 loss and on the draws' margins, APGD on the DLR, Square without gradients, and under what PGD found on the plainly trained
-network. Of random defences every look of an attack averages over fresh draws (expectation over transformation), and scores
+network. Attacks on random defences average over fresh draws at every step (expectation over transformation), and scores
 are on draws that no attack has seen. What is known: distillation and random resizing fall to attacks that know them (Carlini
 & Wagner 2017; Athalye et al. 2018), and training on one-step attacks resists one-step attacks (Kurakin et al. 2017).
 """
@@ -16,24 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import pandas as pd
 import xarray as xr
 from torch import nn
 
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.attacks import APGD, BV, FGSM, PGD, Attack, Square, Transfer
-from bayesrob.evaluation import Results
 from bayesrob.inference import SDR, SGD, SVI, TRADES, AdvBNN, AdversarialTraining, DefensiveDistillation, Inference, fit_once
 from bayesrob.predictive import Predictive, RandomResizePad
-from bayesrob.report import render
-from shared.study_tools import Scale, file_name, mcnemar, show, with_interval
-
-POSTERIORS = Path("results") / "posteriors"
-"""Where the studies keep what they have trained, unless told otherwise."""
+from shared.study import POSTERIORS, Scale, Study
+from shared.tables import estimate, file_name, mcnemar, right_after
 
 MOST = 0.85
-"""Robust accuracy that an adversarially trained MNIST CNN should keep at eps 0.3 (Madry et al. 2018: 0.89 to 0.93 there)."""
+"""Robust accuracy that an adversarially trained MNIST CNN should have at eps 0.3 (Madry et al. 2018: 0.89 to 0.93)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +36,16 @@ class Task:
     """One network on one data set, and the ball.
 
     Args:
-        data: name of the set. n_train: training points, None for all. net: makes the network.
-        described: it in words. eps: l_inf radius in pixels of [0, 1]. epochs: passes over the data of every defence.
-        steps: of the PGD that is trained on. num_points: attacked. draws: of a random defence, at each look.
-        queries: of Square.
+        data: name of the data set.
+        n_train: number of training points, None for all.
+        net: makes the network, given an input's shape, the number of classes and a seed.
+        described: the network in words.
+        eps: radius of the l_inf ball, in pixels of [0, 1].
+        epochs: passes over the data of every defence.
+        steps: steps of the PGD that is trained on.
+        num_points: number of test points attacked.
+        draws: number of draws of a random defence at each step of an attack.
+        queries: queries of Square.
         only: the defences that are tried; () for all.
     """
 
@@ -62,19 +63,21 @@ class Task:
 
 
 def tasks(scale: Scale) -> dict[str, Task]:
+    """The networks and data sets of one scale."""
+
     def mlp(*hidden: int) -> Any:
         return lambda shape, classes, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
 
     def cnn(channels: int) -> Any:
         return lambda shape, classes, seed: br.nets.cnn(shape, channels, classes, activation="relu", seed=seed)
 
-    wide, few = "784-256-256-10", ("plain", "FGSM", "PGD", "TRADES")
+    wide, chosen = "784-256-256-10", ("plain", "FGSM", "PGD", "TRADES")
     if scale == "smoke":
         size: Any = {"epochs": 4, "steps": 3, "num_points": 20, "draws": 4, "queries": 20}
         return {"digits MLP": Task("digits", 200, mlp(16), "64-16-10", 0.1, **size)}
     if scale == "small":
         size = {"epochs": 5, "steps": 7, "num_points": 300, "draws": 20, "queries": 500}
-        conv: Any = {**size, "epochs": 12, "only": few}
+        conv: Any = {**size, "epochs": 12, "only": chosen}
         return {
             "MNIST MLP": Task("mnist", None, mlp(256, 256), wide, 0.1, **size),
             "MNIST CNN": Task("mnist", 10_000, cnn(32), "5x5x32, 5x5x32, linear", 0.3, **conv),
@@ -89,13 +92,13 @@ def tasks(scale: Scale) -> dict[str, Task]:
 
 
 def defences(task: Task) -> dict[str, tuple[str, Inference]]:
-    """By name: whether on the network or on it as a Bayesian network, and how it is trained."""
+    """By name, whether the defence trains the network or a Bayesian network of it, and how."""
     eps, epochs = task.eps, task.epochs
     sgd = SGD(epochs=epochs)
     pgd = PGD(eps=eps, steps=task.steps, step_size=2.5 * eps / task.steps)
     svi = SVI(epochs=epochs, lr=0.003, batch_size=128, estimator="shared_draw")
     sdr = SDR(variance="learnable", epochs=epochs)
-    found: dict[str, tuple[str, Inference]] = {
+    methods: dict[str, tuple[str, Inference]] = {
         "plain": ("net", sgd),
         "FGSM": ("net", AdversarialTraining(FGSM(eps=eps), sgd)),
         "FGSM, half clean": ("net", AdversarialTraining(FGSM(eps=eps), sgd, clean_weight=0.5)),
@@ -109,11 +112,11 @@ def defences(task: Task) -> dict[str, tuple[str, Inference]]:
         "SDR": ("net", sdr),
         "SDR, PGD": ("net", AdversarialTraining(pgd, sdr)),
     }
-    return {name: how for name, how in found.items() if not task.only or name in task.only}
+    return {name: how for name, how in methods.items() if not task.only or name in task.only}
 
 
 def trained(task: Task, name: str, seed: int, folder: Path) -> Predictive:
-    """Trained now or found; random resizing is put in front of the plain network."""
+    """A defended network, trained now or loaded; random resizing is put in front of the plain network."""
     dataset = loaded(task, seed)
     kind, method = defences(task)[name]
     net = task.net(dataset.x_train[0].shape, dataset.out_features, seed)
@@ -125,11 +128,12 @@ def trained(task: Task, name: str, seed: int, folder: Path) -> Predictive:
 
 @functools.cache
 def loaded(task: Task, seed: int) -> br.Dataset:
+    """The data set, loaded once."""
     return br.data.load(task.data, n_train=task.n_train, seed=seed)
 
 
 def attacks_on(task: Task, plain: Predictive, draws: int | None) -> dict[str, Attack]:
-    """With `draws` fresh ones at every look."""
+    """The attacks; on a random defence each step averages over `draws` fresh draws."""
     ball: Any = {"eps": task.eps, "num_draws": draws}
     long = PGD(eps=task.eps, steps=40, step_size=task.eps / 10)
     return {
@@ -145,86 +149,74 @@ def attacks_on(task: Task, plain: Predictive, draws: int | None) -> dict[str, At
 def main(*, scale: Scale = "small", out: Path | None = None, seed: int = 0, posteriors: Path = POSTERIORS) -> None:
     """Train (or load) every defence, attack it, compare.
 
-    Parameters
-    ----------
-    scale
-        smoke: seconds, on digits; small: MLPs on all images for 5 epochs and a CNN on 10,000, minutes on two cores; paper:
-        sizes at which people publish, a day.
-    out
-        Folder for results and report; default results/defences-SCALE.
-    seed
-        Fixes data, training, points, draws and attacks.
-    posteriors
-        Where trained networks are kept (default results/posteriors).
+    Args:
+        scale: smoke: seconds, on digits; small: MLPs on all images for 5 epochs and a CNN on 10,000, minutes on two cores;
+            paper: sizes at which people publish, a day.
+        out: Folder for results and report; default results/defences-SCALE.
+        seed: Fixes data, training, points, draws and attacks.
+        posteriors: Folder of trained networks (default results/posteriors).
     """
-    out = Path("results") / f"defences-{scale}" if out is None else out
-    settings: dict[str, Any] = {"scale": scale, "seed": seed}
-    for name, task in tasks(scale).items():
-        settings[name] = (
-            f"{task.described}; {task.n_train or 'all'} training points, {task.epochs} epochs, l_inf {task.eps}, PGD of "
-            f"{task.steps} steps in training; {task.num_points} points attacked, {task.draws} draws, {task.queries} queries"
-        )
-    results = Results(out, "defences", (__doc__ or "").splitlines()[0], settings)
-    rows: list[dict[str, str]] = []
-    for name, task in tasks(scale).items():
-        dataset, trees = loaded(task, seed), {}
-        plain = trained(task, "plain", seed, posteriors)
-        for defence in defences(task):
-            print(f"{name}/{defence}: training, unless it is kept in {posteriors}", flush=True)
-            post = trained(task, defence, seed, posteriors)
-            draws = task.draws if post.num_draws > 1 else None
-            print(f"{name}/{defence}: {post.info['seconds']:.0f} s of training; attacking", flush=True)
-            attacks = attacks_on(task, plain, draws)
-            tree = br.evaluate(post, dataset, attacks, num_points=task.num_points, num_draws=draws, seed=seed)
-            trees[defence] = tree
-            results.tree(file_name(f"{name}-{defence}"), tree, f"evaluation of {name}/{defence}")
-            rows.append(row(name, defence, tree, post.info["seconds"]))
-            results.table("defences", pd.DataFrame(rows), TABLE)  # anew after each: an interrupted run leaves what it had
-        results.figure(f"threats_{file_name(name)}", plots.threats(trees), f"{name}: {THREATS}")
-        for note in notes(name, task, trees):
-            results.note(note)
-            print(note, flush=True)
-    results.table("methods", pd.DataFrame(described(scale)), "Each defence as it was trained.")
-    show(out / "defences.csv")
-    print(f"report: {render(results.finish())}")
+    settings = {
+        name: f"{task.described}; {task.n_train or 'all'} training points, {task.epochs} epochs, l_inf {task.eps}, PGD of "
+        f"{task.steps} steps in training; {task.num_points} points attacked, {task.draws} draws, {task.queries} queries"
+        for name, task in tasks(scale).items()
+    }
+    with Study(
+        __file__, __doc__, scale=scale, seed=seed, out=out, settings=settings, captions=CAPTIONS, printed=("defences",)
+    ) as study:
+        for name, task in tasks(scale).items():
+            dataset, trees = loaded(task, seed), {}
+            plain = trained(task, "plain", seed, posteriors)
+            for defence in defences(task):
+                study.training(f"{name}/{defence}", posteriors)
+                post = trained(task, defence, seed, posteriors)
+                draws = task.draws if post.num_draws > 1 else None
+                study.say(f"{name}/{defence}: {post.info['seconds']:.0f} s of training; attacking")
+                attacks = attacks_on(task, plain, draws)
+                tree = br.evaluate(post, dataset, attacks, num_points=task.num_points, num_draws=draws, seed=seed)
+                trees[defence] = tree
+                study.tree(file_name(f"{name}-{defence}"), tree, f"evaluation of {name}/{defence}")
+                study.add("defences", [row(name, defence, tree, post.info["seconds"])])
+            study.figure(f"threats_{file_name(name)}", plots.threats(trees), f"{name}: {THREATS}")
+            study.note(*notes(name, task, trees))
+        study.table("methods", described(scale))
 
 
-TABLE = (
-    "Accuracy without and under each attack, all points, 95% Wilson intervals; 'worst case' counts a point only if no "
+CAPTIONS = {
+    "defences": "Accuracy without and under each attack, all points, 95% Wilson intervals; 'worst case' counts a point only "
+    "if no "
     "attack in the ball broke it, and 'verdict' is what the evaluation's cheap checks say of that (br.audit makes all). "
-    "'PGD on plain': what PGD found on the plainly trained network."
-)
+    "'PGD on plain': what PGD found on the plainly trained network.",
+    "methods": "Each defence as it was trained.",
+}
 THREATS = "accuracy under each attack with 95% intervals."
 
 
 def row(name: str, defence: str, tree: xr.DataTree, seconds: float) -> dict[str, str]:
+    """One row of the table of defences."""
     scores = tree["robustness"].to_dataset().transpose(..., "bound")
     cells = {
         "network": name,
         "defence": defence,
-        "clean": with_interval(scores["accuracy"], scores["accuracy_interval"].values),
+        "clean": estimate(scores, "accuracy"),
     }
     for attack in scores["attack"].values.tolist():
         at = scores.sel(attack=attack)
-        cells[attack] = with_interval(at["adversarial_accuracy"], at["adversarial_accuracy_interval"].values)
+        cells[attack] = estimate(at, "adversarial_accuracy")
     worst = worst_case(tree)
-    cells["worst case"] = with_interval(worst["worst_case_accuracy"], worst["worst_case_accuracy_interval"].values)
+    cells["worst case"] = estimate(worst, "worst_case_accuracy")
     cells["verdict"] = str(worst["worst_case_verdict"].item())
     return {**cells, "training seconds": f"{seconds:.0f}"}
 
 
 def worst_case(tree: xr.DataTree) -> xr.Dataset:
+    """The scores of all attacks in the ball, point by point."""
     return tree["robustness"].to_dataset().isel(threat=0).transpose(..., "bound")
 
 
-def right(tree: xr.DataTree) -> xr.DataArray:
-    points = tree["points"].to_dataset()
-    return points["adversarial_log_probability"].argmax("class") == points["label"]
-
-
 def stronger(tree: xr.DataTree, one: str, other: str) -> str:
-    """What two attacks left, and whether points that only one of them broke decide between them (McNemar, exact)."""
-    left = right(tree)
+    """What two attacks leave, and whether the points that only one of them broke decide between them (McNemar, exact)."""
+    left = right_after(tree)
     a, b = left.sel(attack=one).values, left.sel(attack=other).values
     only_one, only_other = int((~a & b).sum()), int((a & ~b).sum())
     level = mcnemar(a, b)
@@ -235,29 +227,30 @@ def stronger(tree: xr.DataTree, one: str, other: str) -> str:
 
 
 def notes(name: str, task: Task, trees: Mapping[str, xr.DataTree]) -> list[str]:
-    """The known pattern, as found."""
-    found: list[str] = []
+    """Says whether the known pattern appears."""
+    texts: list[str] = []
     one_step = [defence for defence in trees if defence.startswith("FGSM")]
-    found += [f"{name}/{defence}, trained on one step: {stronger(trees[defence], 'PGD', 'FGSM')}." for defence in one_step]
+    texts += [f"{name}/{defence}, trained on one step: {stronger(trees[defence], 'PGD', 'FGSM')}." for defence in one_step]
     if "distillation" in trees:
         tree = trees["distillation"]
-        found.append(f"{name}/distillation: {stronger(tree, 'PGD margin', 'PGD')}; {stronger(tree, 'Square', 'PGD')}.")
+        texts.append(f"{name}/distillation: {stronger(tree, 'PGD margin', 'PGD')}; {stronger(tree, 'Square', 'PGD')}.")
     if "resize and pad" in trees:
         text = stronger(trees["resize and pad"], "PGD margin", "PGD on plain")
-        found.append(f"{name}/resize and pad, over fresh transformations against what the plain network gives: {text}.")
+        texts.append(f"{name}/resize and pad, over fresh transformations against what the plain network gives: {text}.")
     worst = {defence: float(worst_case(tree)["worst_case_accuracy"]) for defence, tree in trees.items()}
     order = sorted(worst, key=lambda defence: -worst[defence])
-    found.append(f"{name}, worst case: " + "; ".join(f"{defence} {worst[defence]:.3f}" for defence in order) + ".")
+    texts.append(f"{name}, worst case: " + "; ".join(f"{defence} {worst[defence]:.3f}" for defence in order) + ".")
     if name == "MNIST CNN":
-        left = float(right(trees["PGD"]).sel(attack="PGD").mean())
+        left = float(right_after(trees["PGD"]).sel(attack="PGD").mean())
         verdict = (
             "as it should" if left >= MOST else f"less than {MOST}: {task.n_train or 'all'} images, {task.epochs} epochs"
         )
-        found.append(f"{name}/PGD keeps {left:.3f} under PGD-40 at l_inf {task.eps}: {verdict}.")
-    return found
+        texts.append(f"{name}/PGD keeps {left:.3f} under PGD-40 at l_inf {task.eps}: {verdict}.")
+    return texts
 
 
 def described(scale: Scale) -> list[dict[str, str]]:
+    """A row for each defence: how it was trained."""
     rows = []
     for name, task in tasks(scale).items():
         for defence, (_, method) in defences(task).items():

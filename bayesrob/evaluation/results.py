@@ -26,7 +26,9 @@ class Results:
 
     Args:
         folder: made if it is not there. It must be empty, or hold earlier results, which are overwritten name by name.
-        study: the study's name. title: one line. settings: its arguments; must be JSON values.
+        study: the study's name.
+        title: one line that says what the study is about.
+        settings: the study's arguments; they must be JSON values.
 
     Raises:
         InputError: the folder holds something else.
@@ -77,7 +79,7 @@ class Results:
         self._add("figures", name, f"{name}.png", caption)
 
     def note(self, text: str) -> None:
-        """A sentence that the report shows: what was found, what to distrust."""
+        """Save a sentence that the report shows: a result, or what speaks against it."""
         self.manifest["notes"].append(text)
         self._write()
 
@@ -99,7 +101,10 @@ class Results:
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `Results` wrote at `folder`.
+    """The manifest that `Results` wrote.
+
+    Args:
+        folder: the folder of results.
 
     Raises:
         CheckpointError: no results there, or a damaged manifest.

@@ -9,12 +9,9 @@ from typing import Any
 import bayesrob as br
 from bayesrob.attacks import FGSM, PGD, Attack, Random
 from bayesrob.inference import Inference, fit_once
-from shared.study_tools import Scale
+from shared.study import Scale
 
-__all__ = ["BESIDE", "FEW", "POSTERIORS", "PUBLISHED", "Recipe", "protocol", "recipes", "repairs"]
-
-POSTERIORS = Path("results") / "posteriors"
-"""Where the studies keep what they have trained, unless told otherwise."""
+__all__ = ["BESIDE", "FEW", "PUBLISHED", "Recipe", "protocol", "recipes", "repairs"]
 
 PUBLISHED: dict[str, dict[str, float]] = {
     "MNIST/HMC": {"random": 0.850, "fgsm": 0.960, "pgd": 0.970},
@@ -25,23 +22,33 @@ PUBLISHED: dict[str, dict[str, float]] = {
 """Table 1 as printed."""
 
 FEW = 10
-"""Draws that the reference code's attacks average."""
+"""Number of draws that the attacks of the reference code average."""
 
 BESIDE = "equation 2"
-"""Among the repairs: the mean of the draws' losses."""
+"""The repair that climbs the mean of the draws' losses, as equation 2 of the paper has it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How one posterior is made."""
+    """How one posterior is made.
+
+    Args:
+        data: name of the data set.
+        n_train: number of training points, None for all.
+        architecture: "mlp" or "cnn".
+        hidden: units of each hidden layer; of a "cnn" the units of its last one.
+        activation: name of the activation.
+        method: how the posterior is sampled or the network trained.
+        prior_scale: standard deviation of the prior; None trains the network itself, without a prior.
+    """
 
     data: str
     n_train: int | None
-    architecture: str  # "mlp" or "cnn"
+    architecture: str
     hidden: tuple[int, ...]
     activation: str
     method: Inference
-    prior_scale: Any = 1.0  # None: no prior, the network itself is trained
+    prior_scale: Any = 1.0
 
     def fit(self, folder: Path, seed: int) -> tuple[br.predictive.Predictive, br.Dataset]:
         """The posterior, trained now or loaded, and its data."""
@@ -55,7 +62,7 @@ class Recipe:
         return fit_once(self.method, model, dataset, folder, seed), dataset
 
     def row(self, name: str, predictive: br.predictive.Predictive) -> dict[str, str]:
-        """One line of a table: what was trained, at which size."""
+        """One row of a table: what was trained, at which size."""
         info = predictive.info
         return {
             "posterior": name,
@@ -72,7 +79,12 @@ _PRIORS = {None: "none", 1.0: "N(0, 1)"}
 
 
 def recipes(scale: Scale, num_draws: int) -> dict[str, Recipe]:
-    """The four posteriors by the names of table 1, and at small scale one whose chains have an easier task."""
+    """The four posteriors by the names of table 1, and at small scale one whose chains have an easier task.
+
+    Args:
+        scale: the size of the run.
+        num_draws: number of draws of each posterior; table 1 needs 250, figures 2 and 3 need 500.
+    """
     SVI, HMC = br.inference.SVI, br.inference.HMC
     if scale == "smoke":
         svi = SVI(epochs=20, num_draws=num_draws)
@@ -81,7 +93,6 @@ def recipes(scale: Scale, num_draws: int) -> dict[str, Recipe]:
             "digits/HMC": Recipe("digits", 200, "mlp", (16, 16), "relu", hmc),
             "digits/VI": Recipe("digits", 200, "mlp", (16, 16, 16), "leaky_relu", svi),
         }
-    # Table 1's protocol needs 250 draws, figures 2 and 3 need 500.
     if scale == "paper":
         mnist, fashion = (
             HMC(num_samples=num_draws // 4, warmup=100, step_size=size, num_steps=10) for size in (0.002, 0.001)
@@ -140,7 +151,7 @@ def protocol(eps: float, post: br.predictive.Predictive) -> dict[str, Attack]:
 
 
 def repairs(eps: float, post: br.predictive.Predictive) -> dict[str, Attack]:
-    """The reference's PGD with one fault less each time; and beside the last the loss that the paper's equation 2 has."""
+    """The reference's PGD with one fault less each time; and beside the last the loss of the paper's equation 2."""
     pgd: Any = protocol(eps, post)["PGD"]
     draws = dataclasses.replace(pgd, num_draws=None)
     steps = dataclasses.replace(draws, step_size=None, random_start=True)

@@ -37,7 +37,15 @@ ATTACKS = {
 
 
 class Compared(NamedTuple):
-    found: xr.Dataset
+    """What `compare` returns.
+
+    Args:
+        changes: changes of bias and variance `[rms, attack, term, point]`.
+        rows: the rows of the table.
+        notes: what the paper's claims come to.
+    """
+
+    changes: xr.Dataset
     rows: list[dict[str, str]]
     notes: list[str]
 
@@ -46,9 +54,13 @@ def compare(models: Sequence[Predictive], x: Tensor, truth: Tensor, count: int, 
     """Every attack at every size, `count` random directions at each point, and what the paper's claims come to.
 
     Args:
-        models: regressions of one output. x: `[point, feature]`. truth: the true f `[point, 1]`, kept where x moves.
+        models: regressions of one output.
+        x: the points `[point, feature]`.
+        truth: the true f `[point, 1]`, which does not move with x.
+        count: number of random directions at each point.
+        seed: fixes the random directions.
     """
-    together = from_modules(list(models))
+    ensemble = from_modules(list(models))
     clean = _terms(models, x, truth)
     way = torch.randn(count, *x.shape, generator=rng.generator(seed, "directions"))
     way /= way.square().mean(-1, keepdim=True).sqrt()
@@ -58,7 +70,7 @@ def compare(models: Sequence[Predictive], x: Tensor, truth: Tensor, count: int, 
         for scaled in ("point", "batch"):
             for name, attack in ATTACKS.items():
                 sized = dataclasses.replace(attack, mse=rms**2, mse_per=scaled)
-                change[f"{name}, {scaled}"] = _terms(models, sized(together, x, truth, seed), truth) - clean
+                change[f"{name}, {scaled}"] = _terms(models, sized(ensemble, x, truth, seed), truth) - clean
         drawn = np.stack([_terms(models, x + rms * w, truth) - clean for w in way])  # [direction, term, point]
         change["random, mean"] = drawn.mean(0)
         change["random, best"] = drawn.max(0)
@@ -71,8 +83,8 @@ def compare(models: Sequence[Predictive], x: Tensor, truth: Tensor, count: int, 
             coords={"attack": list(change), "term": ["bias", "variance"]},
         )
         parts.append(data.expand_dims(rms=[rms]))
-    found = xr.concat(parts, "rms").assign_attrs(directions=count)
-    return Compared(found, _rows(found), _notes(found))
+    changes = xr.concat(parts, "rms").assign_attrs(directions=count)
+    return Compared(changes, _rows(changes), _notes(changes))
 
 
 def _terms(models: Sequence[Predictive], x: Tensor, truth: Tensor) -> np.ndarray:
@@ -81,15 +93,15 @@ def _terms(models: Sequence[Predictive], x: Tensor, truth: Tensor) -> np.ndarray
     return np.stack([(values.mean(0) - truth[:, 0].double().numpy()) ** 2, values.var(0)])
 
 
-def _rows(found: xr.Dataset) -> list[dict[str, str]]:
+def _rows(changes: xr.Dataset) -> list[dict[str, str]]:
     lines = []
-    for rms in found["rms"].values.tolist():
-        for name in found["attack"].values.tolist():
-            change = found["change"].sel(rms=rms, attack=name)
+    for rms in changes["rms"].values.tolist():
+        for name in changes["attack"].values.tolist():
+            change = changes["change"].sel(rms=rms, attack=name)
             attack, _, scaled = name.rpartition(", ")
             size = np.abs(change.sel(term="bias").values)
             if name == "random, mean":
-                size = found["random_size"].sel(rms=rms).values
+                size = changes["random_size"].sel(rms=rms).values
             lines.append(
                 {
                     "rms": f"{rms:g}",
@@ -106,10 +118,10 @@ def _mean(values: np.ndarray) -> str:
     return cell(values.mean(), mean_interval(values))
 
 
-def _notes(found: xr.Dataset) -> list[str]:
+def _notes(changes: xr.Dataset) -> list[str]:
     texts = []
-    for rms in found["rms"].values.tolist():
-        at = found.sel(rms=rms)
+    for rms in changes["rms"].values.tolist():
+        at = changes.sel(rms=rms)
         change = at["change"]
         top, varied = (change.sel(attack="random, best", term=t).values for t in ("bias", "variance"))
         exact, paper, spread = (change.sel(attack=f"{n}, point") for n in ATTACKS_IN_ORDER)

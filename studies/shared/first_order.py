@@ -1,4 +1,4 @@
-"""Theorems 2 and 3 of the paper on bias and variance under attack against what FGSM does: where is first order wrong?"""
+"""Theorems 2 and 3 of Aboutalebi et al. 2020 against what FGSM does: from which eps on is the first order wrong?"""
 
 from __future__ import annotations
 
@@ -28,41 +28,45 @@ ORDERS = (
 FINE = np.geomspace(1e-3, 10, 33)
 
 
-def predicted(models: Sequence[Predictive], x: Tensor, y: Tensor, loss: Any, grid: Sequence[float], seed: int) -> xr.Dataset:
-    """What the theorem says along FGSM's direction on the set, which is one direction for every eps."""
-    together = from_modules(list(models))
-    found = slopes(together, x, y, _fgsm(1.0)(together, x, y, seed) - x)
-    given: Any = {"log_predictions": found["log_predictions"]} if loss != "mse" else {"predictions": found["predictions"]}
-    return perturbation_terms(**given, targets=found["targets"].values, slopes=found["slopes"], loss=loss, eps=grid)
+def predicted(
+    models: Sequence[Predictive], x: Tensor, y: Tensor, *, loss: Any, grid: Sequence[float], seed: int
+) -> xr.Dataset:
+    """What the theorem says along FGSM's direction on the set, which is the same direction for every eps."""
+    ensemble = from_modules(list(models))
+    derivatives = slopes(ensemble, x, y, _fgsm(1.0)(ensemble, x, y, seed) - x)
+    key = "predictions" if loss == "mse" else "log_predictions"
+    given: Any = {key: derivatives[key], "targets": derivatives["targets"].values, "slopes": derivatives["slopes"]}
+    return perturbation_terms(**given, loss=loss, eps=grid)
 
 
 def with_predictions(
-    models: Sequence[Predictive], split: xr.Dataset, x: Tensor, y: Tensor, loss: Any, seed: int
+    models: Sequence[Predictive], split: xr.Dataset, x: Tensor, y: Tensor, *, loss: Any, seed: int
 ) -> xr.Dataset:
-    terms = predicted(models, x, y, loss, split["eps"].values.tolist(), seed)
+    """The curves of a set with what the theorem predicts beside them."""
+    terms = predicted(models, x, y, loss=loss, grid=split["eps"].values.tolist(), seed=seed)
     bias, variance = terms["mean_bias"], terms["mean_variance"]
     noise = split.get("noise", 0.0)
     return split.assign(predicted_bias=bias, predicted_variance=variance, predicted_loss=bias + variance + noise)
 
 
 def first_order(
-    models: Sequence[Predictive], x: Tensor, y: Tensor, loss: Any, seed: int
+    models: Sequence[Predictive], x: Tensor, y: Tensor, *, loss: Any, seed: int
 ) -> tuple[dict[str, str], xr.Dataset]:
-    """From which eps on the theorem is wrong, for bias and for variance; and what is said and measured at each."""
+    """The eps from which on the theorem is wrong, for bias and for variance; and prediction and measurement at each eps."""
     grid = [0.0, *FINE.tolist()]
-    terms = predicted(models, x, y, loss, grid, seed)
+    terms = predicted(models, x, y, loss=loss, grid=grid, seed=seed)
     values = attacked(models, _fgsm, grid, x, y, own=False, seed=seed)["predictions"]
     given: Any = {"predictions": values} if loss == "mse" else {"log_predictions": values}
     measured = bias_variance(**given, targets=y.numpy(), loss=loss, num_resamples=0)
-    line, kept = {}, xr.Dataset(coords={"eps": grid})
+    line, curves = {}, xr.Dataset(coords={"eps": grid})
     for name in ("bias", "variance"):
         said, is_so = (values[name].transpose("eps", "point").values for values in (terms, measured))
         mean, means = is_so.mean(1), said.mean(1)
         line[name] = beyond(np.abs(means - mean), np.abs(mean))
         # What is so at eps 0 both know.
         line[f"change of {name}"] = beyond(np.abs(said - is_so).mean(1), np.abs(is_so - is_so[0]).mean(1))
-        kept = kept.assign({f"predicted_{name}": ("eps", means), f"measured_{name}": ("eps", mean)})
-    return line, kept
+        curves = curves.assign({f"predicted_{name}": ("eps", means), f"measured_{name}": ("eps", mean)})
+    return line, curves
 
 
 def beyond(miss: np.ndarray, size: np.ndarray) -> str:
@@ -75,6 +79,7 @@ def beyond(miss: np.ndarray, size: np.ndarray) -> str:
 
 
 def order_note(line: dict[str, str]) -> str:
+    """Says from which eps on the theorem is wrong."""
     return (
         f"{line['problem']}, {line['models']}: theorem {line['theorem']} is more than {WRONG:.0%} wrong of the mean bias "
         f"from eps {line['bias']} on, of the mean variance from {line['variance']}; point by point, of the change of bias "

@@ -1,4 +1,4 @@
-"""What the paper on bias and variance under attack says of its figures 2 to 6, claim by claim, of our own networks."""
+"""What Aboutalebi et al. 2020 say of their figures 2 to 6, claim by claim, measured on the networks of study 10."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ LONGER = {"CNN-32": "CNN-8", "MLP-64": "MLP-16", "ResNet-34": "ResNet-18", "ResN
 
 
 def at(curve: xr.Dataset, value: str, rms: float) -> np.ndarray:
-    """By linear interpolation between the sizes measured, of each model; NaN beyond them."""
+    """The value of each model at a root mean square, by linear interpolation between the sizes measured; NaN beyond them."""
     x, y = np.sqrt(curve["mse"].values), curve[value].transpose("model", "size").values
     return np.array([np.interp(rms, x, row, right=np.nan) for row in y])
 
 
 def half(curve: xr.Dataset) -> np.ndarray:
     """Where each model's accuracy first is half of what it was without perturbation; NaN if nowhere measured."""
-    x, found = np.sqrt(curve["mse"].values), []
+    x, halves = np.sqrt(curve["mse"].values), []
     for row in curve["model_accuracy"].transpose("model", "size").values:
         below = np.flatnonzero(row <= row[0] / 2)
         if not len(below) or row[0] == 0:
-            found.append(np.nan)
+            halves.append(np.nan)
             continue
         i = below[0]
-        found.append(x[i - 1] + (row[i - 1] - row[0] / 2) / (row[i - 1] - row[i]) * (x[i] - x[i - 1]))
-    return np.array(found)
+        halves.append(x[i - 1] + (row[i - 1] - row[0] / 2) / (row[i - 1] - row[i]) * (x[i] - x[i - 1]))
+    return np.array(halves)
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and Student's 95% interval."""
+    """The mean and Student's 95% interval."""
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan"), float("nan"), float("nan")
@@ -50,29 +50,30 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def verdict(low: float, high: float) -> str:
-    """Of a difference that should be positive."""
+    """Whether a difference that should be positive is: met, contradicted, or open where its interval holds zero."""
     if np.isnan(low):
         return "not measured"
     return "met" if low > 0 else "contradicted" if high < 0 else "open"
 
 
 def claims(sets: Sets) -> list[dict[str, str]]:
+    """A row for each claim and set of networks: what was measured, and whether the claim is met."""
     lines: list[dict[str, str]] = []
     for name, trainings in sets.items():
         for training, attacks in trainings.items():
-            for claim, found, said in _of_one(attacks):
-                lines.append({"claim": claim, "network": name, "training": training, "found": found, "verdict": said})
+            for claim, measured, said in _of_one(attacks):
+                lines.append({"claim": claim, "network": name, "training": training, "found": measured, "verdict": said})
             if training != "plain" and "plain" in trainings:
-                for claim, found, said in _trained(attacks, trainings["plain"]):
-                    lines.append({"claim": claim, "network": name, "training": training, "found": found, "verdict": said})
+                for claim, measured, said in _trained(attacks, trainings["plain"]):
+                    lines.append({"claim": claim, "network": name, "training": training, "found": measured, "verdict": said})
     for name in sets:
         data, _, net = name.rpartition(" ")
         smaller = f"{data} {LONGER.get(net)}"
         for training in sets[name]:
             if smaller in sets and training in sets[smaller]:
-                found, said = _longer(sets[name][training], sets[smaller][training], smaller)
+                measured, said = _longer(sets[name][training], sets[smaller][training], smaller)
                 claim = "larger networks resist PGD longer"
-                lines.append({"claim": claim, "network": name, "training": training, "found": found, "verdict": said})
+                lines.append({"claim": claim, "network": name, "training": training, "found": measured, "verdict": said})
     order = list(dict.fromkeys(line["claim"] for line in lines))
     return sorted(lines, key=lambda line: order.index(line["claim"]))
 
@@ -83,13 +84,13 @@ def _of_one(attacks: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, str, str]]
             spread = attacks[attack]["loss_spread"].values ** 2
             grows = bool((np.diff(spread) >= 0).all())
             where = float(np.sqrt(attacks[attack]["mse"].values[int(spread.argmax())]))
-            found = f"{spread[0]:.3g} clean, most {spread.max():.3g} at rms {where:.2g}, {spread[-1]:.3g} at the last"
-            yield f"variance of the loss keeps growing ({attack})", found, "met" if grows else "contradicted"
+            measured = f"{spread[0]:.3g} clean, most {spread.max():.3g} at rms {where:.2g}, {spread[-1]:.3g} at the last"
+            yield f"variance of the loss keeps growing ({attack})", measured, "met" if grows else "contradicted"
             spread = attacks[attack]["accuracy_spread"].values ** 2
             inside = 0 < int(spread.argmax()) < len(spread) - 1
             where = float(np.sqrt(attacks[attack]["mse"].values[int(spread.argmax())]))
-            found = f"{spread[0]:.2g} clean, most {spread.max():.2g} at rms {where:.2g}, {spread[-1]:.2g} at the last"
-            yield f"variance of the accuracy rises, then falls ({attack})", found, "met" if inside else "contradicted"
+            measured = f"{spread[0]:.2g} clean, most {spread.max():.2g} at rms {where:.2g}, {spread[-1]:.2g} at the last"
+            yield f"variance of the accuracy rises, then falls ({attack})", measured, "met" if inside else "contradicted"
     for weaker, stronger, sizes in (
         ("FGSM", "BV", SMALL),
         ("FGSM", "PGD", LARGE),
@@ -134,9 +135,9 @@ def _longer(large: Mapping[str, xr.Dataset], small: Mapping[str, xr.Dataset], na
 
 def notes(lines: list[dict[str, str]]) -> list[str]:
     """How often each claim was met."""
-    found = []
+    texts = []
     for claim in dict.fromkeys(line["claim"] for line in lines):
         said = [line["verdict"] for line in lines if line["claim"] == claim]
         counts = ", ".join(f"{said.count(word)} {word}" for word in dict.fromkeys(said))
-        found.append(f"{claim[0].upper()}{claim[1:]}: {counts} (sets of networks).")
-    return found
+        texts.append(f"{claim[0].upper()}{claim[1:]}: {counts} (sets of networks).")
+    return texts

@@ -1,4 +1,4 @@
-"""The sets of image networks of the paper on bias and variance under attack (figures 2 to 6): trained once, kept."""
+"""The sets of image networks of Aboutalebi et al. 2020 (figures 2 to 6), trained once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ import bayesrob as br
 from bayesrob.attacks import BV, FGSM, PGD
 from bayesrob.inference import SGD, AdvBNN, AdversarialTraining, Inference, Replicates, fit_once
 from bayesrob.predictive import Predictive
-from shared.study_tools import Scale
+from shared.study import Scale
 
-__all__ = ["ADV_BNN", "POSTERIORS", "Task", "tasks"]
-
-POSTERIORS = Path("results") / "posteriors"
-"""Where the studies keep what they have trained, unless told otherwise."""
+__all__ = ["ADV_BNN", "Task", "tasks"]
 
 ADV_BNN = "Adv-BNN"
 
@@ -41,15 +38,20 @@ class Task:
     """One network on one data set.
 
     Args:
-        data: name of the set. n_train: training points, None for all. make: the network. described: it in words.
-        epochs, batch_size: of Adam at 0.001 falling to zero. points: test points attacked. rms: sizes of the perturbations,
-            root mean squares in pixels of [0, 1]; the iterative attacks' radii.
-        readings: of the paper's eps, "pixels" or "normalised" units; it does not say which.
-        trainings: which of "plain", "FGSM", "BV" and "PGD".
+        data: name of the data set.
+        n_train: number of training points, None for all.
+        make: makes the network.
+        described: the network in words.
+        epochs: passes of Adam over the data, at a rate of 0.001 that falls to zero.
+        batch_size: points of a minibatch.
+        points: number of test points attacked.
+        rms: sizes of the perturbations, root mean squares in pixels of [0, 1]; the radii of the iterative attacks.
+        readings: readings of the paper's eps, "pixels" or "normalised" units; the paper does not say which.
+        trainings: names of the ways of training, of "plain", "FGSM", "BV" and "PGD".
         targets: whether Adv-BNN is attacked as well (five networks more), or is a surrogate alone.
         alpha: weight of Adv-BNN's divergence.
-        models: of each training.
-        teacher: whose Adv-BNN is the surrogate, where it is not its own (on the same data).
+        models: number of networks of each training.
+        teacher: the task whose Adv-BNN is the surrogate, where it is not its own (on the same data).
     """
 
     data: str
@@ -68,18 +70,22 @@ class Task:
     teacher: Task | None = None
 
     def dataset(self, seed: int) -> br.Dataset:
+        """The data set, loaded once."""
         return _loaded(self.data, self.n_train, self.points, seed)
 
     def std(self) -> float:
-        """Of the channels, which differ by 1%: what a normalised unit is in pixels."""
+        """The mean standard deviation of the channels, which differ by 1%: what a normalised unit is in pixels."""
         std = SCALES[self.data][1]
         return std if isinstance(std, float) else sum(std) / len(std)
 
     def methods(self) -> dict[str, Inference]:
-        """By name of the training; eps 0.05 (FGSM), 0.02 in 5 steps (PGD) and 2.5 (BV), whose step is a gradient times eps:
-        in normalised units both are longer by the deviation, so that it enters twice."""
+        """The ways of training by name.
+
+        The paper trains on eps 0.05 (FGSM), 0.02 in 5 steps (PGD) and 2.5 (BV). A step of BV is a gradient times eps: in
+        normalised units both are longer by the deviation, so that it enters twice.
+        """
         sgd = SGD(epochs=self.epochs, batch_size=self.batch_size)
-        found: dict[str, Inference] = {"plain": sgd} if "plain" in self.trainings else {}
+        methods: dict[str, Inference] = {"plain": sgd} if "plain" in self.trainings else {}
         for reading in self.readings:
             unit = 1.0 if reading == "pixels" else self.std()
             attacks = {
@@ -89,22 +95,22 @@ class Task:
             }
             for name, attack in attacks.items():
                 if name in self.trainings:
-                    found[f"{name}, {reading}"] = AdversarialTraining(attack, sgd)
-        return found
+                    methods[f"{name}, {reading}"] = AdversarialTraining(attack, sgd)
+        return methods
 
     def adv_bnn(self) -> AdvBNN:
-        """Liu et al.'s, on the paper's PGD as it is first read."""
+        """The Adv-BNN of Liu et al. 2019, on the paper's PGD as it is first read."""
         unit = 1.0 if self.readings[0] == "pixels" else self.std()
         attack = PGD(eps=0.02 * unit, steps=5, step_size=0.01 * unit)
         return AdvBNN(attack, self.alpha, self.epochs, batch_size=self.batch_size, num_draws=20)
 
     def fit(self, training: str, seed: int, folder: Path) -> list[Predictive]:
-        """The models of a training, trained now or found; they differ by their seed."""
+        """The models of one training, trained now or loaded; they differ by their seed."""
         if training == ADV_BNN:
             method, net = self.adv_bnn(), self.bayesian(seed)
         else:
             method, net = self.methods()[training], self.net("batch", seed)
-        # All at once also on fewer cores: five in pairs would leave a core idle for a sixth of the time.
+        # All networks train at once also on fewer cores: five in pairs would leave a core idle for a sixth of the time.
         workers = None if self.data == "digits" else self.models
         return Replicates(method, self.models).fit(net, self.dataset(seed), seed, folder, workers=workers)
 
@@ -118,10 +124,14 @@ class Task:
         return fit_once(self.adv_bnn(), self.bayesian(seed), self.dataset(seed), folder, member)
 
     def bayesian(self, seed: int) -> nn.Module:
-        """Adv-BNN's prior; batch normalisation would couple the points, so groups of channels are normalised."""
+        """The network under Adv-BNN's prior.
+
+        It normalises groups of channels, for batch normalisation would couple the points.
+        """
         return br.models.BayesianNetwork(self.net("group", seed), prior_scale=0.1)
 
     def net(self, norm: str, seed: int) -> nn.Module:
+        """The network behind a layer that normalises its inputs."""
         dataset = self.dataset(seed)
         made = self.make(dataset.x_train[0].shape, dataset.out_features, norm, seed)
         return br.nets.normalised(made, *SCALES[self.data])
@@ -132,59 +142,72 @@ def _loaded(data: str, n_train: int | None, n_test: int, seed: int) -> br.Datase
     return br.data.load(data, n_train=n_train, n_test=n_test, seed=seed)
 
 
+def cnn(hidden: int) -> Make:
+    """Makes convolutional networks with `hidden` units in the last hidden layer."""
+    return lambda shape, classes, norm, seed: br.nets.cnn(shape, hidden, classes, activation="relu", seed=seed)
+
+
+def resnet(maker: Any, width: int) -> Make:
+    """Makes residual networks whose first block has `width` channels."""
+    return lambda shape, classes, norm, seed: maker(classes, shape[0], norm=norm, seed=seed, width=width)
+
+
+def mobilenet(width: float) -> Make:
+    """Makes MobileNetV2 of `width` times the published width."""
+    return lambda shape, classes, norm, seed: br.nets.mobilenet_v2(classes, shape[0], norm=norm, seed=seed, width_mult=width)
+
+
+def mlp(*hidden: int) -> Make:
+    """Makes fully connected networks."""
+    return lambda shape, classes, norm, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
+
+
 def tasks(scale: Scale) -> dict[str, Task]:
-    """By name; a larger network follows the smaller one that it is compared with."""
+    """The networks of one scale by name; a larger network follows the smaller one that it is compared with."""
+    return {"smoke": smoke_tasks, "small": small_tasks, "paper": paper_tasks}[scale]()
 
-    def cnn(hidden: int) -> Make:
-        return lambda shape, classes, norm, seed: br.nets.cnn(shape, hidden, classes, activation="relu", seed=seed)
 
-    def resnet(maker: Any, width: int) -> Make:
-        return lambda shape, classes, norm, seed: maker(classes, shape[0], norm=norm, seed=seed, width=width)
+def smoke_tasks() -> dict[str, Task]:
+    """Two networks on the digits."""
+    quick: Any = {"epochs": 8, "batch_size": 32, "points": 40, "rms": (0.05, 0.1, 0.3), "models": 3}
+    return {
+        "digits MLP-16": Task("digits", 300, mlp(16), "64-16-10", targets=True, **quick),
+        "digits MLP-64": Task("digits", 300, mlp(64), "64-64-10", trainings=("plain",), **quick),
+    }
 
-    def mobilenet(width: float) -> Make:
-        return lambda shape, classes, norm, seed: br.nets.mobilenet_v2(
-            classes, shape[0], norm=norm, seed=seed, width_mult=width
-        )
 
-    def mlp(*hidden: int) -> Make:
-        return lambda shape, classes, norm, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
+def small_tasks() -> dict[str, Task]:
+    """Networks on MNIST, Fashion-MNIST and a small part of CIFAR-10."""
+    rms = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+    grey: Any = {"epochs": 1, "batch_size": 128, "points": 300, "rms": rms}
+    conv = "5x5x32, 5x5x{}, linear"
+    pixels, scaled, plain = ("pixels",), ("normalised",), ("plain",)
+    colour: Any = {"batch_size": 32, "points": 150, "rms": (0.005, 0.01, 0.02, 0.05, 0.1, 0.2), "alpha": 0.1}
+    mnist = Task("mnist", None, cnn(32), conv.format(32), readings=pixels, targets=True, **grey)
+    resnet18 = Task("cifar10", 2000, resnet(br.nets.resnet18, 8), "width 8 of 64", 6, **colour)
+    others: Any = {**colour, "teacher": resnet18}
+    slow: Any = {**others, "points": 100, "readings": scaled, "trainings": plain}
+    return {
+        "MNIST CNN-8": Task("mnist", None, cnn(8), conv.format(8), readings=pixels, trainings=plain, teacher=mnist, **grey),
+        "MNIST CNN-32": mnist,
+        "CIFAR-10 ResNet-18": resnet18,
+        "CIFAR-10 ResNet-34": Task(
+            "cifar10", 2000, resnet(br.nets.resnet34, 8), "width 8 of 64", 6, trainings=plain, **others
+        ),
+        "CIFAR-10 MobileNetV2": Task("cifar10", 2000, mobilenet(0.25), "a quarter of the width", 4, **slow),
+        "Fashion CNN-32": Task(
+            "fashion_mnist", None, cnn(32), conv.format(32), readings=scaled, trainings=("plain", "FGSM", "BV"), **grey
+        ),
+    }
 
-    nets = br.nets
-    if scale == "smoke":
-        few: Any = {"epochs": 8, "batch_size": 32, "points": 40, "rms": (0.05, 0.1, 0.3), "models": 3}
-        return {
-            "digits MLP-16": Task("digits", 300, mlp(16), "64-16-10", targets=True, **few),
-            "digits MLP-64": Task("digits", 300, mlp(64), "64-64-10", trainings=("plain",), **few),
-        }
-    if scale == "small":
-        rms = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-        grey: Any = {"epochs": 1, "batch_size": 128, "points": 300, "rms": rms}
-        conv = "5x5x32, 5x5x{}, linear"
-        pixels, scaled, plain = ("pixels",), ("normalised",), ("plain",)
-        colour: Any = {"batch_size": 32, "points": 150, "rms": (0.005, 0.01, 0.02, 0.05, 0.1, 0.2), "alpha": 0.1}
-        mnist = Task("mnist", None, cnn(32), conv.format(32), readings=pixels, targets=True, **grey)
-        resnet18 = Task("cifar10", 2000, resnet(nets.resnet18, 8), "width 8 of 64", 6, **colour)
-        others: Any = {**colour, "teacher": resnet18}
-        slow: Any = {**others, "points": 100, "readings": scaled, "trainings": plain}
-        return {
-            "MNIST CNN-8": Task(
-                "mnist", None, cnn(8), conv.format(8), readings=pixels, trainings=plain, teacher=mnist, **grey
-            ),
-            "MNIST CNN-32": mnist,
-            "CIFAR-10 ResNet-18": resnet18,
-            "CIFAR-10 ResNet-34": Task(
-                "cifar10", 2000, resnet(nets.resnet34, 8), "width 8 of 64", 6, trainings=plain, **others
-            ),
-            "CIFAR-10 MobileNetV2": Task("cifar10", 2000, mobilenet(0.25), "a quarter of the width", 4, **slow),
-            "Fashion CNN-32": Task(
-                "fashion_mnist", None, cnn(32), conv.format(32), readings=scaled, trainings=("plain", "FGSM", "BV"), **grey
-            ),
-        }
+
+def paper_tasks() -> dict[str, Task]:
+    """The paper's networks on CIFAR-10 and CIFAR-100."""
     full: Any = {"epochs": 100, "batch_size": 128, "points": 10_000, "rms": (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)}
     makers: dict[str, Make] = {
-        "ResNet-18": resnet(nets.resnet18, 64),
-        "ResNet-34": resnet(nets.resnet34, 64),
-        "ResNet-50": resnet(nets.resnet50, 64),
+        "ResNet-18": resnet(br.nets.resnet18, 64),
+        "ResNet-34": resnet(br.nets.resnet34, 64),
+        "ResNet-50": resnet(br.nets.resnet50, 64),
         "MobileNetV2": mobilenet(1.0),
     }
     return {

@@ -17,7 +17,7 @@ from shared.linear_worlds import linear
 __all__ = ["ETA", "WORLDS", "P", "World", "rules"]
 
 P, ETA = 0.9, 3.0
-"""The article's toy."""
+"""The parameters of the toy in Stutz's article."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,12 @@ class World:
     """A data set whose truth is known, and how it is attacked.
 
     Args:
-        data: name of the set. settings: its arguments. norm, radii: of attacks. trained: radius of PGD in training.
-        hidden: units of the networks' one or two layers; () for linear models.
+        data: name of the data set.
+        settings: the arguments of the data set.
+        norm: norm of the attacks.
+        radii: radii of the attacks.
+        trained: radius of PGD in training.
+        hidden: units of the networks' one or two hidden layers; () for linear models.
     """
 
     data: str
@@ -47,7 +51,11 @@ WORLDS = {
 
 
 class NearestNeighbour(nn.Module):
-    """Minus the distance to the nearest training point of each class, times 20."""
+    """Minus the distance to the nearest training point of each class, times 20.
+
+    Args:
+        dataset: the data whose training points are the neighbours.
+    """
 
     def __init__(self, dataset: br.Dataset):
         super().__init__()
@@ -59,7 +67,11 @@ class NearestNeighbour(nn.Module):
 
 
 class Between(nn.Module):
-    """The middle between the spheres, which is the Bayes classifier of pi(x)."""
+    """The classifier that decides by the sphere in the middle, the Bayes classifier of pi(x).
+
+    Args:
+        middle: radius of that sphere.
+    """
 
     def __init__(self, middle: float):
         super().__init__()
@@ -71,7 +83,11 @@ class Between(nn.Module):
 
 
 class BayesOfProjection(nn.Module):
-    """log p(y | pi(x)): of the toy, where it has a gradient along x_2."""
+    """The log probabilities log p(y | pi(x)) of the toy, where they have a gradient along x_2.
+
+    Args:
+        dataset: the data whose truth is known.
+    """
 
     def __init__(self, dataset: br.Dataset):
         super().__init__()
@@ -82,7 +98,7 @@ class BayesOfProjection(nn.Module):
 
 
 def rules(world: World, dataset: br.Dataset) -> dict[str, Predictive]:
-    """Classifiers that somebody wrote down."""
+    """The classifiers of a world that can be written down, by name."""
     size = dataset.shape[0]
 
     def module(net: nn.Module) -> Predictive:
@@ -100,9 +116,9 @@ def rules(world: World, dataset: br.Dataset) -> dict[str, Predictive]:
         p, eta = world.settings["p"], world.settings["eta"]
         weights = {"x_1 alone": [1.0, *[0] * (size - 1)], "weak alone": [0, *[1 / (size - 1)] * (size - 1)]}
         weights["Bayes, linear"] = [math.log(p / (1 - p)), *[2 * eta] * (size - 1)]
-        found = {name: linear(np.array(w)) for name, w in weights.items()}
-        return {**found, "Bayes of pi(x)": module(BayesOfProjection(dataset))}
-    found = {"nearest neighbour": module(NearestNeighbour(dataset))}
+        classifiers = {name: linear(np.array(w)) for name, w in weights.items()}
+        return {**classifiers, "Bayes of pi(x)": module(BayesOfProjection(dataset))}
+    classifiers = {"nearest neighbour": module(NearestNeighbour(dataset))}
     if world.data == "sphere":
-        found["Bayes of pi(x)"] = module(Between((1 + dataset.truth.radius) / 2))  # pyright: ignore
-    return found
+        classifiers["Bayes of pi(x)"] = module(Between((1 + dataset.truth.radius) / 2))  # pyright: ignore
+    return classifiers

@@ -18,7 +18,7 @@ def linear(post: Any) -> list[tuple[np.ndarray, float]]:
 
 
 def worst_margins(
-    weights: np.ndarray, bias: float, x: np.ndarray, y: np.ndarray, eps: float, bounds: tuple[float, float] | None
+    weights: np.ndarray, bias: float, x: np.ndarray, y: np.ndarray, *, eps: float, bounds: tuple[float, float] | None
 ) -> np.ndarray:
     """The least y (w . x' + b) over x' within eps of x in l_inf and in the bounds, `[point]`, y as -1 and 1: exact.
 

@@ -21,7 +21,13 @@ ROUNDING = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """Of `robust_features`: the attack has eps = 2 eta, in training as in testing."""
+    """The distribution `robust_features`, attacked at eps = 2 eta in training as in testing.
+
+    Args:
+        d: number of weak features.
+        eta: mean of the weak features.
+        p: probability that the strong feature agrees with the class.
+    """
 
     d: int
     eta: float
@@ -36,7 +42,10 @@ class World:
 
 
 def linear(weights: np.ndarray) -> Predictive:
-    """sign(w . x) as a network of two classes. Solvers leave rounding where the optimum is 0: what it says is no weight."""
+    """The classifier sign(w . x) as a network of two classes.
+
+    Solvers leave rounding where the optimum is 0: weights below `ROUNDING` are set to zero.
+    """
     weights = np.where(np.abs(weights) > ROUNDING, weights, 0.0)
     net = br.nets.mlp(len(weights), (), 2).eval()
     layer: Any = net[-1]
@@ -47,7 +56,7 @@ def linear(weights: np.ndarray) -> Predictive:
 
 
 def known(w: np.ndarray, world: World, eps: list[float], bias: float = 0.0) -> np.ndarray:
-    """Exact accuracy `[eps]`; w = 0 says the same class of all points, and is right of half of them."""
+    """The exact accuracy `[eps]`; w = 0 gives one class to all points and is right on half of them."""
     return linear_accuracy(w, world.eta, world.p, eps, bias).values if np.abs(w).sum() else np.full(len(eps), 0.5)
 
 

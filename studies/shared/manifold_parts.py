@@ -24,14 +24,14 @@ def bases(dataset: br.Dataset) -> dict[str, np.ndarray]:
     """Orthonormal vectors of each part at the test points, `[point, vector, component]`; the first normal one is across."""
     x = dataset.x_test.double()
     normal, tangent = dataset.normal_basis(x).numpy(), dataset.tangent_basis(x).numpy()
-    found = {"tangent": tangent, "across": normal[:, :1], "off": normal[:, 1:]}
-    return {name: basis for name, basis in found.items() if basis.shape[1]}
+    parts = {"tangent": tangent, "across": normal[:, :1], "off": normal[:, 1:]}
+    return {name: basis for name, basis in parts.items() if basis.shape[1]}
 
 
 def gradients(post: Predictive, dataset: br.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Losses `[draw, point]` and their gradients `[draw, point, component]`, in float64."""
-    losses, found = copy.deepcopy(post).double().draw_gradients(dataset.x_test.double(), dataset.y_test)
-    return losses.numpy(), found.numpy()
+    losses, gradients = copy.deepcopy(post).double().draw_gradients(dataset.x_test.double(), dataset.y_test)
+    return losses.numpy(), gradients.numpy()
 
 
 def mirrored(post: Predictive, extra: int) -> HeldDraws:
@@ -52,30 +52,32 @@ def mirrored(post: Predictive, extra: int) -> HeldDraws:
 
 
 def averages(post: Predictive, dataset: br.Dataset, prefixes: Sequence[int]) -> xr.Dataset:
-    """`analysis.manifold_statistics` of each part: of its "normal" is what lies in the basis that it is given."""
+    """`analysis.manifold_statistics` of each part along `part`; its "normal" is what lies in the basis that it is given."""
     losses, g = gradients(post, dataset)
     chains = post.num_chains if isinstance(post, HeldDraws) and post.sample_stats else None
     counts = sorted({*(n for n in prefixes if n <= len(g)), len(g)})
     axes = bases(dataset)
-    found = [
+    by_part = [
         manifold_statistics(g, normal=basis, log_likelihood=-losses, num_draws=counts, num_chains=chains)
         .sel(part="normal", drop=True)
         .drop_vars("gradient")
         for basis in axes.values()
     ]
-    return xr.concat(found, xr.Variable("part", list(axes)))
+    return xr.concat(by_part, xr.Variable("part", list(axes)))
 
 
-def cosines(found: xr.Dataset, part: str, objective: str = "expected_loss") -> tuple[float, float, float]:
-    return mean_cosine(found["cosine"].sel(part=part, objective=objective).isel(num_draws=-1))
+def cosines(averaged: xr.Dataset, part: str, objective: str = "expected_loss") -> tuple[float, float, float]:
+    """The cosine between averages of independent batches of draws for one part, with its interval."""
+    return mean_cosine(averaged["cosine"].sel(part=part, objective=objective).isel(num_draws=-1))
 
 
-def left(found: xr.Dataset, part: str, objective: str = "expected_loss") -> float:
-    """Averaged over single, beyond the Monte Carlo error; root mean squares over points, whose errors then average."""
-    at = found.sel(part=part, objective=objective).isel(num_draws=-1)
+def left(averaged: xr.Dataset, part: str, objective: str = "expected_loss") -> float:
+    """Averaged over single gradients, beyond the Monte Carlo error, as root mean squares over points."""
+    at = averaged.sel(part=part, objective=objective).isel(num_draws=-1)
     excess = float((at["norm"] ** 2 - at["standard_error"] ** 2).mean())
     return np.sqrt(max(excess, 0.0)) / rms(at["draw_norm"])
 
 
 def rms(values: xr.DataArray) -> float:
+    """The root mean square."""
     return float(np.sqrt((values**2).mean()))

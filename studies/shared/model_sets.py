@@ -18,9 +18,9 @@ __all__ = ["attacked", "cell", "curves", "outputs", "rows", "spread"]
 
 
 def outputs(model: Predictive, x: Tensor) -> np.ndarray:
-    """One model's, the average of its draws: log predictive `[point, class]` in float64, of a regression `[point, output]`.
+    """The average of one model's draws at x, in float64: log predictive `[point, class]`, of a regression `[point, output]`.
 
-    In float64, so that losses of networks that are sure of themselves do not stop at float32's smallest difference from 1.
+    In float64 the losses of confident networks do not stop at float32's smallest difference from 1.
     """
     with torch.no_grad():
         draws = model.logits(x).double()
@@ -44,57 +44,67 @@ def attacked(
     """Predictions of every model at what the attack of each size makes of x; size 0 is x itself.
 
     Args:
-        models: each with held draws. attack: makes the attack of a size.
-        own: each model is attacked by itself, as by an adversary who knows it. Else one perturbation for all, made on the
-            set: the theorems of the seed paper on bias and variance are about that.
-        dim: what the sizes are called.
-        scored: the models whose predictions are kept, where they are others than those attacked (other draws).
+        models: the models, each with held draws.
+        attack: makes the attack of a size.
+        sizes: sizes of the attack.
+        x: the points `[point, *shape]`.
+        y: their classes `[point]` or targets `[point, output]`.
+        own: whether each model is attacked by itself, as by an adversary who knows it. Otherwise one perturbation is made
+            on the whole set, which is what the theorems of Aboutalebi et al. 2020 are about.
+        seed: fixes the attacks.
+        dim: name of the dim of the sizes.
+        scored: the models that predict, where they are others than those attacked (other draws).
 
     Returns:
         Dataset: `predictions` `[model, dim, point, class or output]`, see `outputs`; `mse` `[dim]`, the mean squared
         difference from x; `moved` `[dim]`, the share of points that moved; `perturbed` `[dim, model, point, feature]`,
         with one perturbation for all `[dim, point, feature]`.
     """
-    together, found, mse, moved, kept = from_modules(list(models)), [], [], [], []
+    ensemble, predictions, mse, moved, inputs_by_size = from_modules(list(models)), [], [], [], []
     for size in sizes:
-        victims = models if own else [together]
+        victims = models if own else [ensemble]
         inputs = [attack(size)(post, x, y, seed) for post in victims] if size else [x]
         each = inputs * (len(models) if len(inputs) == 1 else 1)
-        found.append(np.stack([outputs(model, perturbed) for model, perturbed in zip(scored or models, each, strict=True)]))
+        predictions.append(
+            np.stack([outputs(model, perturbed) for model, perturbed in zip(scored or models, each, strict=True)])
+        )
         steps = torch.stack([perturbed - x for perturbed in inputs]).double().flatten(2)
         mse.append(float(steps.square().mean()))
         moved.append(float((steps != 0).any(-1).double().mean()))
-        kept.append(torch.stack(each if own else inputs[:1]).flatten(2).numpy())
+        inputs_by_size.append(torch.stack(each if own else inputs[:1]).flatten(2).numpy())
     last = "class" if models[0].likelihood.name == "categorical" else "output"
     result = xr.Dataset(
         {
-            "predictions": ((dim, "model", "point", last), np.stack(found)),
+            "predictions": ((dim, "model", "point", last), np.stack(predictions)),
             "mse": (dim, mse),
             "moved": (dim, moved),
         },
         coords={dim: list(sizes)},
     )
-    every = xr.DataArray(np.stack(kept), dims=(dim, "model", "point", "feature"))
+    every = xr.DataArray(np.stack(inputs_by_size), dims=(dim, "model", "point", "feature"))
     return result.assign(perturbed=every if own else every.isel(model=0))
 
 
-def curves(found: xr.Dataset, y: np.ndarray, seed: int = 0, **settings: Any) -> xr.Dataset:
-    """Bias, variance and loss of what `attacked` found, averaged over points, with intervals; of classes also the error.
+def curves(predicted: xr.Dataset, y: np.ndarray, seed: int = 0, **settings: Any) -> xr.Dataset:
+    """Bias, variance and loss of the predictions of `attacked`, means over points with intervals; of classes the error too.
 
     Args:
-        y: classes, or real targets `[point, output]`. settings: of `analysis.bias_variance`.
+        predicted: what `attacked` returned.
+        y: classes `[point]`, or real targets `[point, output]`.
+        seed: fixes the bootstrap.
+        **settings: further settings of `analysis.bias_variance`.
 
     Returns:
         Dataset over the size: `mean_bias`, `mean_variance`, `mean_loss` and their intervals; of classes `accuracy`, with an
         interval over models and points alike, and `accuracy_spread` and `loss_spread`, standard deviations over models of
         means over points (what the paper's figures 2 to 6 call variance); `mse`, `moved`.
     """
-    values = found["predictions"]
+    values = predicted["predictions"]
     if "class" not in values.dims:
         split = bias_variance(values, y, "mse", seed=seed, **settings)
-        return split.drop_dims("point").assign(found[["mse", "moved"]])
+        return split.drop_dims("point").assign(predicted[["mse", "moved"]])
     split = bias_variance(log_predictions=values, targets=y, loss="cross_entropy", seed=seed, **settings)
-    split = split.drop_dims("point").assign(found[["mse", "moved"]])
+    split = split.drop_dims("point").assign(predicted[["mse", "moved"]])
     right = (values.argmax("class") == xr.DataArray(y, dims="point")).astype(float)
     # Of zeros and ones the squared distance from one is the error, and its interval knows models and points.
     error = bias_variance(right, np.ones(len(y)), "mse", seed=seed)
@@ -107,10 +117,10 @@ def curves(found: xr.Dataset, y: np.ndarray, seed: int = 0, **settings: Any) -> 
 
 
 def spread(models: Sequence[Predictive], at: xr.Dataset, x: Tensor, y: Tensor) -> np.ndarray:
-    """Variance across the draws of one model at its own attacked points, mean over models; one draw has none."""
+    """The variance across the draws of one model at its own attacked points, mean over models; NaN for a single draw."""
     if models[0].num_draws < 2:
         return np.full(at.sizes["eps"], np.nan)
-    found = np.zeros(at.sizes["eps"])
+    variances = np.zeros(at.sizes["eps"])
     for i, inputs in enumerate(at["perturbed"].transpose("eps", "model", ...).values):
         for model, perturbed in zip(models, torch.from_numpy(inputs), strict=True):
             with torch.no_grad():
@@ -118,23 +128,23 @@ def spread(models: Sequence[Predictive], at: xr.Dataset, x: Tensor, y: Tensor) -
             split = bias_variance(
                 log_predictions=draws.numpy(), targets=y.numpy(), loss="cross_entropy", axis="draw", num_resamples=0
             )
-            found[i] += float(split["mean_variance"]) / len(models)
-    return found
+            variances[i] += float(split["mean_variance"]) / len(models)
+    return variances
 
 
 def cell(value: Any, interval: Any = None) -> str:
-    """Three digits, whatever the order of magnitude, and the interval."""
+    """A number with three digits, whatever its order of magnitude, and its interval."""
     if interval is None:
         return f"{float(value):.3g}"
     low, high = (float(bound) for bound in interval)
     return f"{float(value):.3g} [{low:.3g}, {high:.3g}]"
 
 
-def rows(of: Mapping[str, str], found: xr.Dataset, names: Sequence[str], dim: str = "eps") -> list[dict[str, str]]:
-    """A line of a table for each size: `of`, the size, and the variables `names` with their intervals."""
+def rows(of: Mapping[str, str], split: xr.Dataset, names: Sequence[str], dim: str = "eps") -> list[dict[str, str]]:
+    """A row for each size: the cells `of`, the size, and the variables `names` with their intervals."""
     lines = []
-    for size in found[dim].values.tolist():
-        at = found.sel({dim: size})
+    for size in split[dim].values.tolist():
+        at = split.sel({dim: size})
         line = {**of, dim: f"{size:g}", "rms": f"{float(at['mse']) ** 0.5:.3g}"}
         for name in names:
             interval = at[f"{name}_interval"].values if f"{name}_interval" in at else None

@@ -1,5 +1,7 @@
-"""The networks of the report on the stochastic delta rule ("Randomized deep learning models against adversarial attacks",
-Liu & Sha), trained once, watched epoch by epoch, and shared by the studies of its figures 8 and 9 and tables 1 and 2."""
+"""The networks of Liu & Sha ("Randomized deep learning models against adversarial attacks", project report), trained once.
+
+They are watched epoch by epoch and shared by the studies of the report's figures 8 and 9 and tables 1 and 2.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,12 @@ from torch import Tensor, nn
 import bayesrob as br
 from bayesrob.inference import SDR, SGD, DropConnect, Inference, fit_once
 from bayesrob.predictive import GaussianDraws, Predictive
-from shared.study_tools import Scale
+from shared.study import Scale
 
-__all__ = ["METHODS", "POSTERIORS", "Task", "correct", "tasks", "trained"]
-
-POSTERIORS = Path("results") / "posteriors"
-"""Where the studies keep what they have trained, unless told otherwise."""
+__all__ = ["METHODS", "Task", "correct", "tasks", "trained"]
 
 BATCH = 250
-"""Test points at a time: the activations of a ResNet take 2 MB a point."""
+"""Number of test points in a batch: the activations of a ResNet take 2 MB a point."""
 
 METHODS: dict[str, Callable[[int], Inference]] = {
     "vanilla": lambda epochs: SGD(epochs=epochs, lr=1e-3, batch_size=64, decay=False),
@@ -32,8 +31,11 @@ METHODS: dict[str, Callable[[int], Inference]] = {
     "learnable": lambda epochs: SDR(variance="learnable", epochs=epochs),
     "DropConnect": lambda epochs: DropConnect(p=0.2, epochs=epochs, batch_size=64, decay=False, num_draws=50),
 }
-"""By the number of epochs; Adam at 0.001, batches of 64 in all of them. "decay" as the report prints it, "decay 2018" as the
-code of Frazier-Logue & Hanson, which lets sigma grow only where it decays."""
+"""How each method trains for a number of epochs: Adam at 0.001 in batches of 64.
+
+"decay" is as the report prints it, "decay 2018" as the code of Frazier-Logue & Hanson, in which sigma grows only where it
+decays.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +43,18 @@ class Task:
     """One network on one data set, at one size.
 
     Args:
-        name: as in the report. data: name of the set. n_train: training points, None for all. n_test: points of validation.
-        net: makes the network from the shape of an input, the number of classes and a seed. described: it in words.
-        epochs: passes over the data. num_seeds: trained networks of each method.
-        votes: draws in the majority vote after each epoch.
-        eps: of the FGSM after each epoch, l_inf. num_attacked: points it sees. num_attacks: times, each on new draws.
+        name: name of the network, as in the report.
+        data: name of the data set.
+        n_train: number of training points, None for all.
+        n_test: number of test points.
+        net: makes the network from the shape of an input, the number of classes and a seed.
+        described: the network in words.
+        epochs: passes over the data.
+        num_seeds: number of trained networks of each method.
+        votes: number of draws in the majority vote after each epoch.
+        eps: radius of the FGSM after each epoch, l_inf.
+        num_attacked: number of points that FGSM attacks.
+        num_attacks: number of times it does, each on new draws.
     """
 
     name: str
@@ -63,45 +72,59 @@ class Task:
 
     @functools.cache  # noqa: B019 - a study has a handful of tasks, and each its data once
     def dataset(self, seed: int) -> br.Dataset:
+        """The data set, loaded once."""
         return br.data.load(self.data, n_train=self.n_train, n_test=self.n_test, seed=seed)
 
 
+def mlp(hidden: tuple[int, ...]) -> Any:
+    """Makes fully connected networks."""
+    return lambda shape, classes, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
+
+
+def lstm(hidden: int, reads: Any) -> Any:
+    """Makes recurrent networks that read an image pixel by pixel or row by row."""
+    return lambda shape, classes, seed: br.nets.lstm(shape, hidden, classes, reads=reads, seed=seed)
+
+
+def resnet(shape: torch.Size, classes: int, seed: int) -> nn.Module:
+    """A ResNet-18 for small images."""
+    return br.nets.resnet18(classes, in_channels=shape[0], seed=seed)
+
+
+def smoke_tasks() -> dict[str, Task]:
+    """The three networks at sizes of seconds, on the digits."""
+    quick: Any = {
+        "data": "digits",
+        "epochs": 2,
+        "num_seeds": 2,
+        "votes": 5,
+        "eps": 0.1,
+        "num_attacked": 10,
+        "num_attacks": 2,
+    }
+    return {
+        "MLP": Task("MLP", n_train=100, n_test=40, net=mlp((8, 8, 8)), described="64-8-8-8-10", **quick),
+        "ResNet-18": Task(
+            "ResNet-18",
+            n_train=20,
+            n_test=10,
+            net=resnet,
+            described="CIFAR stem",
+            **{**quick, "epochs": 1, "num_seeds": 1},
+        ),
+        "LSTM rows": Task("LSTM rows", n_train=100, n_test=40, net=lstm(6, "rows"), described="LSTM of 6, rows", **quick),
+    }
+
+
 def tasks(scale: Scale) -> dict[str, Task]:
-    """The report's three networks. The LSTM reads pixel by pixel there; at small scale it reads rows: pixel by pixel, after
-    4,000 images and 3 epochs (11 minutes of one core), vanilla and decay were both at 0.117 of 1,000 test images."""
+    """The report's three networks.
 
-    def mlp(hidden: tuple[int, ...]) -> Any:
-        return lambda shape, classes, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
-
-    def lstm(hidden: int, reads: Any) -> Any:
-        return lambda shape, classes, seed: br.nets.lstm(shape, hidden, classes, reads=reads, seed=seed)
-
-    def resnet(shape: torch.Size, classes: int, seed: int) -> nn.Module:
-        return br.nets.resnet18(classes, in_channels=shape[0], seed=seed)
-
-    pixel = 8 / 255
+    The LSTM reads pixel by pixel there. At small scale it reads rows: pixel by pixel, after 4,000 images and 3 epochs (11
+    minutes of one core), vanilla and decay were both at 0.117 of 1,000 test images.
+    """
     if scale == "smoke":
-        few: Any = {
-            "data": "digits",
-            "epochs": 2,
-            "num_seeds": 2,
-            "votes": 5,
-            "eps": 0.1,
-            "num_attacked": 10,
-            "num_attacks": 2,
-        }
-        return {
-            "MLP": Task("MLP", n_train=100, n_test=40, net=mlp((8, 8, 8)), described="64-8-8-8-10", **few),
-            "ResNet-18": Task(
-                "ResNet-18",
-                n_train=20,
-                n_test=10,
-                net=resnet,
-                described="CIFAR stem",
-                **{**few, "epochs": 1, "num_seeds": 1},
-            ),
-            "LSTM rows": Task("LSTM rows", n_train=100, n_test=40, net=lstm(6, "rows"), described="LSTM of 6, rows", **few),
-        }
+        return smoke_tasks()
+    pixel = 8 / 255
     shape_of_mlp = "784-100-100-100-10, relu"
     paper: Any = {"epochs": 20, "votes": 50, "num_attacked": 1000, "num_attacks": 20, "num_seeds": 3}
     full = Task("MLP", "mnist", None, 10_000, mlp((100, 100, 100)), shape_of_mlp, eps=0.1, **{**paper, "num_attacks": 5})
@@ -111,18 +134,18 @@ def tasks(scale: Scale) -> dict[str, Task]:
             "ResNet-18": Task("ResNet-18", "cifar10", None, 10_000, resnet, "CIFAR stem", eps=pixel, **paper),
             "LSTM": Task("LSTM", "mnist", None, 10_000, lstm(130, "pixels"), "LSTM of 130, pixels", eps=0.1, **paper),
         }
-    few = {"num_attacked": 100, "num_attacks": 3, "num_seeds": 1}
+    quick: Any = {"num_attacked": 100, "num_attacks": 3, "num_seeds": 1}
     return {
         "MLP": full,
-        "ResNet-18": Task("ResNet-18", "cifar10", 5000, 500, resnet, "CIFAR stem", epochs=3, votes=10, eps=pixel, **few),
+        "ResNet-18": Task("ResNet-18", "cifar10", 5000, 500, resnet, "CIFAR stem", epochs=3, votes=10, eps=pixel, **quick),
         "LSTM rows": Task(
-            "LSTM rows", "mnist", 20_000, 2000, lstm(130, "rows"), "LSTM of 130, rows", epochs=10, votes=50, eps=0.1, **few
+            "LSTM rows", "mnist", 20_000, 2000, lstm(130, "rows"), "LSTM of 130, rows", epochs=10, votes=50, eps=0.1, **quick
         ),
     }
 
 
 def trained(task: Task, method: str, seed: int, folder: Path) -> Predictive:
-    """Trained now or found; `info["epochs"]` has what `watch` saw after each epoch."""
+    """A network, trained now or loaded; `info["epochs"]` has what `watch` returned after each epoch."""
     dataset = task.dataset(seed)
     net = task.net(dataset.x_train[0].shape, dataset.out_features, seed)
     attacked = method in ("vanilla", "learnable")
@@ -131,41 +154,49 @@ def trained(task: Task, method: str, seed: int, folder: Path) -> Predictive:
     return fit_once(METHODS[method](task.epochs), net, dataset, folder, seed, key=key, each_epoch=seen)
 
 
-def watch(epoch: int, post: Predictive, task: Task, dataset: br.Dataset, attacked: bool, seed: int) -> dict[str, Any]:
-    """Accuracies after an epoch: of one draw, of the means, of 50 draws' votes, and under FGSM.
+def watch(epoch: int, post: Predictive, *, task: Task, dataset: br.Dataset, attacked: bool, seed: int) -> dict[str, Any]:
+    """Accuracies after an epoch: of one draw, of the means, of the votes of several draws, and under FGSM.
 
-    FGSM as in figure 9: each set of images is made on one draw and scored on another, as the report does where nothing is
-    said; and, `fgsm_eot`, made on the mean over draws and scored on the mean over others.
+    FGSM is as in figure 9: each set of images is attacked on one draw and scored on another, as the report does where it
+    says nothing; and, as `fgsm_eot`, attacked on the mean over draws and scored on the mean over others.
+
+    Args:
+        epoch: number of the epoch.
+        post: the network after it.
+        task: the sizes of the votes and of FGSM.
+        dataset: whose test points are predicted.
+        attacked: whether FGSM is run.
+        seed: fixes the draws.
     """
     x, y, drawn = dataset.x_test, dataset.y_test, post.num_draws > 1
     one = post.freeze(1, seed=seed + epoch) if drawn else post
-    found: dict[str, Any] = {"accuracy": share(correct(one, x, y))}
+    record: dict[str, Any] = {"accuracy": share(correct(one, x, y))}
     if isinstance(post, GaussianDraws):
-        found["means"] = share(correct(post.means(), x, y))
+        record["means"] = share(correct(post.means(), x, y))
     if drawn:
         voters = post.freeze(task.votes, seed=seed + epoch)
         logits = torch.cat([voters.logits(part) for part in x.split(BATCH)], dim=1)  # the draws' products once, for both
         votes = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).sum(0)
-        found["vote"] = share(votes.argmax(1) == y)
-        found["mean"] = share(post.likelihood.predictive(logits).argmax(1) == y)
+        record["vote"] = share(votes.argmax(1) == y)
+        record["mean"] = share(post.likelihood.predictive(logits).argmax(1) == y)
     if attacked:
-        few, labels = x[: task.num_attacked], y[: task.num_attacked]
-        found["attacked_clean"] = share(correct(one, few, labels))
+        images, labels = x[: task.num_attacked], y[: task.num_attacked]
+        record["attacked_clean"] = share(correct(one, images, labels))
         fgsm, sets = br.attacks.FGSM(eps=task.eps), task.num_attacks if drawn else 1
         pairs = post.freeze(2 * sets, seed=seed + 1000 * epoch) if drawn else post
         scores = []
         for i in range(sets):
             on, off = (pairs[2 * i], pairs[2 * i + 1]) if drawn else (pairs, pairs)
-            scores.append(share(torch.cat(broken(fgsm, on, off, few, labels))))
-        found["fgsm"] = scores
+            scores.append(share(torch.cat(broken(fgsm, on, off, images, labels))))
+        record["fgsm"] = scores
         if drawn:
             on, off = voters, post.freeze(task.votes, seed=seed + 1000 * epoch + 1)
-            found["fgsm_eot"] = share(torch.cat(broken(fgsm, on, off, few, labels)))
-    return found
+            record["fgsm_eot"] = share(torch.cat(broken(fgsm, on, off, images, labels)))
+    return record
 
 
 def broken(attack: Any, on: Predictive, off: Predictive, x: Tensor, y: Tensor) -> list[Tensor]:
-    """Whether `off` is still right on what `attack` made on `on`, batch by batch."""
+    """Whether `off` is still right at what `attack` made on `on`, batch by batch."""
     parts = zip(x.split(BATCH), y.split(BATCH), strict=True)
     return [correct(off, attack(on, part, labels), labels) for part, labels in parts]
 
@@ -177,4 +208,5 @@ def correct(post: Predictive, x: Tensor, y: Tensor) -> Tensor:
 
 
 def share(right: Tensor) -> float:
+    """The share of true values."""
     return float(right.double().mean())

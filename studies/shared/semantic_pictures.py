@@ -16,7 +16,7 @@ WAY = 11
 
 
 def way(x: Tensor, moved: Tensor, count: int = WAY) -> Tensor:
-    """`[count, point, *shape]` from x to moved in equal steps; the ends are these very images."""
+    """The images `[count, point, *shape]` from x to `moved` in equal steps; the ends are these very images."""
     return torch.stack([torch.lerp(x, moved, t) for t in torch.linspace(0, 1, count).tolist()])
 
 
@@ -29,7 +29,7 @@ def chosen(y: Tensor, count: int = 4) -> list[int]:
 def grid(
     x: Tensor, y: Tensor, shown: list[int], made: Mapping[str, Tensor], guesses: Mapping[str, Tensor] | None
 ) -> xr.DataTree:
-    """Rows: points; columns: the image, then what each network makes of it: signed, without guesses, a gradient."""
+    """A row for each point: the image, then each network's picture of it; gradients (without guesses) are signed."""
     columns = [x[shown], *(picture[shown] for picture in made.values())]
     text = [[""] + [str(int(guess[i])) for guess in (guesses or {}).values()] for i in shown]
     text = [row if guesses else [""] * len(columns) for row in text]
@@ -38,6 +38,7 @@ def grid(
 
 
 def strip(x: Tensor, made: Mapping[str, Tensor], guesses: Mapping[str, Tensor], y: Tensor, point: int) -> xr.DataTree:
+    """A row for each network: the way from one image to its example, with the classes of both ends."""
     steps = torch.stack([way(x[[point]], moved[[point]], 7)[:, 0] for moved in made.values()])
     ends = [f"{int(y[point])}", *[""] * 5]
     text = [[*ends, str(int(guess[point]))] for guess in guesses.values()]
@@ -47,9 +48,10 @@ def strip(x: Tensor, made: Mapping[str, Tensor], guesses: Mapping[str, Tensor], 
 def pictured(
     pictures: Tensor, rows: list[str], columns: list[str], text: list[list[str]], signed: list[bool]
 ) -> xr.DataTree:
+    """The tree that `plots.pictures` draws."""
     axes = ("row", "column", "channel", "height", "width")
-    found = xr.Dataset(
+    dataset = xr.Dataset(
         {"picture": (axes, pictures.numpy()), "text": (("row", "column"), text), "signed": ("column", signed)},
         coords={"row": rows, "column": columns},
     )
-    return xr.DataTree.from_dict({"pictures": found})
+    return xr.DataTree.from_dict({"pictures": dataset})

@@ -15,7 +15,7 @@ import bayesrob as br
 from bayesrob.attacks import FGSM, PGD, Attack
 from bayesrob.inference import SGD, SVI, AdvBNN, AdversarialTraining, Inference, fit_once
 from bayesrob.predictive import Predictive
-from shared.study_tools import Scale
+from shared.study import Scale
 
 __all__ = ["NEAREST", "Judge", "Task", "judges", "nearest", "tasks", "trained"]
 
@@ -25,7 +25,7 @@ NEAREST = "nearest images"
 NEIGHBOURS = 5
 
 REFERENCE = 10_000
-"""Training images among which they are looked for, at most."""
+"""The largest number of training images among which neighbours are searched."""
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 """Mean and standard deviation of each channel."""
@@ -39,7 +39,10 @@ class Judge:
     """How a classifier that judges is trained: on other points, with another architecture, or from another seed.
 
     Args:
-        make: the network. n_train: training points. epochs: passes. eps: of FGSM in training, None for plain training.
+        make: makes the network.
+        n_train: number of training points, None for all.
+        epochs: passes over the data.
+        eps: radius of FGSM in training, None for plain training.
         offset: added to the study's seed, where the architecture is that of the networks it judges.
     """
 
@@ -55,10 +58,20 @@ class Task:
     """Networks on one data set.
 
     Args:
-        data: name of the set. n_train: training points, None for all. make: the network. described: it in words.
-        eps: l_inf radius of adversarial training. steps: of its PGD. epochs, batch_size: of every network.
-        alpha: weight of Adv-BNN's divergence. large: radii of the large-eps attacks, by norm. num_points: test points.
-        draws: of a random network at each look. networks: those that are looked at. judges: by name.
+        data: name of the data set.
+        n_train: number of training points, None for all.
+        make: makes the network.
+        described: the network in words.
+        eps: l_inf radius of adversarial training.
+        steps: steps of its PGD.
+        epochs: passes over the data of every network.
+        batch_size: points of a minibatch.
+        large: radii of the large-eps attacks, by norm.
+        num_points: number of test points.
+        judges: the classifiers that judge, by name.
+        alpha: weight of Adv-BNN's divergence.
+        draws: number of draws of a random network that each step of an attack averages.
+        networks: names of the networks that are attacked.
     """
 
     data: str
@@ -77,18 +90,20 @@ class Task:
     networks: tuple[str, ...] = ("plain", "PGD", "SVI", "Adv-BNN")
 
     def dataset(self, seed: int) -> br.Dataset:
+        """The data set, loaded once."""
         return _loaded(self.data, self.n_train, self.num_points, seed)
 
     def method(self, name: str) -> Inference:
+        """How the network of this name is trained."""
         sgd = SGD(epochs=self.epochs, batch_size=self.batch_size)
         pgd = PGD(eps=self.eps, steps=self.steps, step_size=2.5 * self.eps / self.steps)
-        found: dict[str, Inference] = {
+        methods: dict[str, Inference] = {
             "plain": sgd,
             "PGD": AdversarialTraining(pgd, sgd),
             "SVI": SVI(epochs=self.epochs, lr=0.003, batch_size=self.batch_size, estimator="shared_draw"),
             "Adv-BNN": AdvBNN(attack=pgd, alpha=self.alpha, epochs=self.epochs, batch_size=self.batch_size),
         }
-        return found[name]
+        return methods[name]
 
     def attacks(self, draws: int | None) -> dict[str, Attack]:
         """Untargeted PGD far beyond the radius of training."""
@@ -106,7 +121,10 @@ def _loaded(data: str, n_train: int | None, n_test: int, seed: int) -> br.Datase
 
 
 def trained(task: Task, name: str, seed: int, folder: Path) -> Predictive:
-    """Trained now or found. Bayesian ones have Adv-BNN's prior, and groups of channels normalised instead of batches."""
+    """A network, trained now or loaded.
+
+    Bayesian networks have Adv-BNN's prior, and normalise groups of channels instead of batches.
+    """
     dataset, bayesian = task.dataset(seed), name in ("SVI", "Adv-BNN")
     net = task.make(dataset.x_train[0].shape, dataset.out_features, "group" if bayesian else "batch", seed)
     model = br.models.BayesianNetwork(net, prior_scale=0.1) if bayesian else net
@@ -114,8 +132,8 @@ def trained(task: Task, name: str, seed: int, folder: Path) -> Predictive:
 
 
 def judges(task: Task, seed: int, folder: Path) -> dict[str, Callable[[Tensor], Tensor]]:
-    """By name, the classes `[n]` that each gives to images."""
-    found: dict[str, Callable[[Tensor], Tensor]] = {}
+    """The judges by name: each gives the classes `[n]` of images."""
+    judges_by_name: dict[str, Callable[[Tensor], Tensor]] = {}
     for name, judge in task.judges.items():
         dataset = _loaded(task.data, judge.n_train, task.num_points, seed)
         net = judge.make(dataset.x_train[0].shape, dataset.out_features, "batch", seed + judge.offset)
@@ -123,13 +141,14 @@ def judges(task: Task, seed: int, folder: Path) -> dict[str, Callable[[Tensor], 
         method = sgd if judge.eps is None else AdversarialTraining(FGSM(eps=judge.eps), sgd)
         post = fit_once(method, net, dataset, folder, seed + judge.offset)
         print(f"{task.data}, judge {name}: {post.info['seconds']:.0f} s of training", flush=True)
-        found[name] = functools.partial(classes, post)
+        judges_by_name[name] = functools.partial(classes, post)
     dataset = task.dataset(seed)
-    found[NEAREST] = functools.partial(nearest, dataset.x_train[:REFERENCE], dataset.y_train[:REFERENCE])
-    return found
+    judges_by_name[NEAREST] = functools.partial(nearest, dataset.x_train[:REFERENCE], dataset.y_train[:REFERENCE])
+    return judges_by_name
 
 
 def classes(post: Predictive, x: Tensor, num_draws: int | None = None, seed: int | None = None) -> Tensor:
+    """The classes `[n]` that a network gives to images."""
     with torch.no_grad():
         return post(x, num_draws, seed).argmax(1)
 
@@ -140,51 +159,71 @@ def nearest(x_train: Tensor, y_train: Tensor, x: Tensor, neighbours: int = NEIGH
     return y_train[distances.topk(neighbours, largest=False).indices].mode(dim=1).values
 
 
+def mlp(*hidden: int) -> Make:
+    """Makes fully connected networks."""
+    return lambda shape, classes, norm, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
+
+
+def cnn(channels: int) -> Make:
+    """Makes convolutional networks."""
+    return lambda shape, classes, norm, seed: br.nets.cnn(shape, channels, classes, activation="relu", seed=seed)
+
+
+def resnet(width: int) -> Make:
+    """Makes ResNet-18 whose first block has `width` channels, behind a layer that normalises CIFAR images."""
+    return lambda shape, classes, norm, seed: br.nets.normalised(
+        br.nets.resnet18(classes, shape[0], norm=norm, seed=seed, width=width), *CIFAR
+    )
+
+
 def tasks(scale: Scale) -> dict[str, Task]:
-    def mlp(*hidden: int) -> Make:
-        return lambda shape, classes, norm, seed: br.nets.mlp(shape.numel(), hidden, classes, seed=seed)
+    """The data sets of one scale."""
+    return {"smoke": smoke_tasks, "small": small_tasks, "paper": paper_tasks}[scale]()
 
-    def cnn(channels: int) -> Make:
-        return lambda shape, classes, norm, seed: br.nets.cnn(shape, channels, classes, activation="relu", seed=seed)
 
-    def resnet(width: int) -> Make:
-        return lambda shape, classes, norm, seed: br.nets.normalised(
-            br.nets.resnet18(classes, shape[0], norm=norm, seed=seed, width=width), *CIFAR
-        )
+def smoke_tasks() -> dict[str, Task]:
+    """Small networks on the digits."""
+    trained_apart = {"plain MLP-32": Judge(mlp(32), 400, 10), "robust MLP": Judge(mlp(16), 400, 10, 0.1, offset=1)}
+    size: Any = {"eps": 0.1, "steps": 3, "epochs": 10, "batch_size": 32, "num_points": 30, "draws": 4}
+    return {
+        "digits": Task("digits", 400, mlp(16), "64-16-10", large={"l_inf": 0.4, "l_2": 3.0}, judges=trained_apart, **size)
+    }
 
-    if scale == "smoke":
-        few = {"plain MLP-32": Judge(mlp(32), 400, 10), "robust MLP": Judge(mlp(16), 400, 10, 0.1, offset=1)}
-        size: Any = {"eps": 0.1, "steps": 3, "epochs": 10, "batch_size": 32, "num_points": 30, "draws": 4}
-        return {"digits": Task("digits", 400, mlp(16), "64-16-10", large={"l_inf": 0.4, "l_2": 3.0}, judges=few, **size)}
-    if scale == "small":
-        grey = {
-            "plain CNN": Judge(cnn(32), 10_000, 12),
-            "robust MLP": Judge(mlp(256, 256), None, 5, 0.1, offset=1),
-        }
-        eps, few, far = 8 / 255, 2000, {"l_inf": 32 / 255, "l_2": 5.0}
-        colour = {
-            "plain ResNet": Judge(resnet(8), few, 6, offset=1),
-            "robust ResNet": Judge(resnet(8), few, 6, eps, offset=1),
-        }
-        mnist: Any = {"eps": 0.1, "steps": 7, "epochs": 5, "batch_size": 128, "num_points": 300}
-        cifar: Any = {"eps": eps, "steps": 3, "epochs": 6, "batch_size": 32, "num_points": 150, "alpha": 0.1, "draws": 5}
-        return {
-            "MNIST": Task(
-                "mnist", None, mlp(256, 256), "784-256-256-10", large={"l_inf": 0.3, "l_2": 5.0}, judges=grey, **mnist
-            ),
-            "CIFAR-10": Task(
-                "cifar10", few, resnet(8), "ResNet-18, width 8 of 64", large=far, judges=colour,
-                networks=("plain", "PGD", "Adv-BNN"), **cifar,
-            ),
-        }  # fmt: skip
+
+def small_tasks() -> dict[str, Task]:
+    """MLPs on MNIST and a narrow ResNet on a small part of CIFAR-10."""
+    grey = {
+        "plain CNN": Judge(cnn(32), 10_000, 12),
+        "robust MLP": Judge(mlp(256, 256), None, 5, 0.1, offset=1),
+    }
+    eps, n_train, far = 8 / 255, 2000, {"l_inf": 32 / 255, "l_2": 5.0}
+    colour = {
+        "plain ResNet": Judge(resnet(8), n_train, 6, offset=1),
+        "robust ResNet": Judge(resnet(8), n_train, 6, eps, offset=1),
+    }
+    mnist: Any = {"eps": 0.1, "steps": 7, "epochs": 5, "batch_size": 128, "num_points": 300}
+    cifar: Any = {"eps": eps, "steps": 3, "epochs": 6, "batch_size": 32, "num_points": 150, "alpha": 0.1, "draws": 5}
+    return {
+        "MNIST": Task(
+            "mnist", None, mlp(256, 256), "784-256-256-10", large={"l_inf": 0.3, "l_2": 5.0}, judges=grey, **mnist
+        ),
+        "CIFAR-10": Task(
+            "cifar10", n_train, resnet(8), "ResNet-18, width 8 of 64", large=far, judges=colour,
+            networks=("plain", "PGD", "Adv-BNN"), **cifar,
+        ),
+    }  # fmt: skip
+
+
+def paper_tasks() -> dict[str, Task]:
+    """Convolutional networks on all images."""
     eps, far = 8 / 255, {"l_inf": 32 / 255, "l_2": 5.0}
     grey = {"plain CNN": Judge(cnn(64), None, 50), "robust CNN": Judge(cnn(64), None, 50, 0.1, offset=1)}
     colour = {
         "plain ResNet": Judge(resnet(64), None, 100, offset=1),
         "robust ResNet": Judge(resnet(64), None, 100, eps, offset=1),
     }
-    mnist = {"eps": 0.1, "steps": 40, "epochs": 50, "batch_size": 128, "num_points": 1000, "draws": 50}
-    cifar = {**mnist, "eps": eps, "steps": 7, "epochs": 100, "alpha": 0.1}
+    mnist: Any = {"eps": 0.1, "steps": 40, "epochs": 50, "batch_size": 128, "num_points": 1000, "draws": 50}
+    cifar: Any = {**mnist, "eps": eps, "steps": 7, "epochs": 100, "alpha": 0.1}
     return {
         "MNIST": Task(
             "mnist", None, cnn(64), "5x5x32, 5x5x64, linear", large={"l_inf": 0.3, "l_2": 5.0}, judges=grey, **mnist

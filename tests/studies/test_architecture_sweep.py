@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
 
 from bayesrob import sweeps
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, table, tree
 
-
-@pytest.fixture(scope="module")
-def module():
-    return study("architecture_sweep")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "sweep"
-    module.main(scale="smoke", out=out, workers=1)
-    return out
+STUDY = "architecture_sweep"
 
 
 def test_report_shows_everything(folder):
@@ -44,34 +32,34 @@ def test_every_cell_is_done_and_correlated(module, folder):
     cells = sweeps.collect(folder / "sweep" / "digits")
     rows = table(folder, "correlations")
     for method in ("HMC", "SGD", "SVI"):
-        found = cells[method].to_dataset()
-        assert found.sizes["cell"] == len(module.grids("smoke", "digits", 0)[method].cells())
+        result = cells[method].to_dataset()
+        assert result.sizes["cell"] == len(module.grids("smoke", "digits", 0)[method].cells())
         for attack in ("FGSM", "PGD"):
             here = rows[(rows["method"] == method) & (rows["attack"] == attack) & (rows["settings"] == "all")]
-            score = found["softmax_robustness"].sel(attack=attack)
-            expected = stats.spearmanr(found["accuracy"], score).statistic
+            score = result["softmax_robustness"].sel(attack=attack)
+            expected = stats.spearmanr(result["accuracy"], score).statistic
             assert here["correlation"].item().startswith(f"{expected:+.3f}")
     xr.testing.assert_identical(tree(folder, "digits")["SGD"].to_dataset(), cells["SGD"].to_dataset())
 
 
 def test_the_reference_scores_averages_of_draws_twice(module, folder):
     """Which caps what can be lost, so that nothing looks unrobust."""
-    found = tree(folder, "digits")["HMC"].to_dataset()
-    twice = module.scored("HMC", found, "reference")
+    result = tree(folder, "digits")["HMC"].to_dataset()
+    twice = module.scored("HMC", result, "reference")
     assert (twice >= 0.85).all()
-    assert np.array_equal(module.scored("SGD", found, "reference"), found["softmax_robustness"].sel(attack="reference"))
+    assert np.array_equal(module.scored("SGD", result, "reference"), result["softmax_robustness"].sel(attack="reference"))
 
 
 def test_chains_that_stayed_and_networks_at_chance_are_set_apart(module):
-    found = xr.Dataset(
+    result = xr.Dataset(
         {
             "accuracy": ("cell", [0.9, 0.9, 0.1, 0.9]),
             "distinct_draws": ("cell", [40.0, 2.0, 40.0, np.nan]),
             "num_draws": ("cell", [50.0, 50.0, 50.0, 1.0]),
         }
     )
-    assert module.kept(found)["moved and beats chance"].tolist() == [True, False, False, True]
-    assert module.kept(found)["all"].all()
+    assert module.subsets(result)["moved and beats chance"].tolist() == [True, False, False, True]
+    assert module.subsets(result)["all"].all()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,30 +14,14 @@ import xarray as xr
 import bayesrob as br
 from bayesrob.attacks import ATTACKS, FGSM
 from bayesrob.evaluation import transfer_matrix
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, shared, table, tree
 
+STUDY = "attack_gauntlet"
 pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
 
 METHODS = ["SGD", "HMC", "SVI"]
 LEFT_OUT = {"BV", "BiasAttack", "Transfer", "VarianceAttack"}
 NAMES = {"digits": "digits", "half moons": "half-moons"}
-
-
-@pytest.fixture(scope="module")
-def module():
-    return study("attack_gauntlet")
-
-
-@pytest.fixture(scope="module")
-def posteriors(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("posteriors")
-
-
-@pytest.fixture(scope="module")
-def folder(module, posteriors, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "attack_gauntlet"
-    module.main(scale="smoke", out=out, posteriors=posteriors)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +38,8 @@ def cell(values, interval) -> str:
 
 
 def test_every_attack_of_the_registry_runs_or_is_said_to_be_left_out(folder, trees):
-    for data, found in trees.items():
-        for result in found.values():
+    for data, outcome in trees.items():
+        for result in outcome.values():
             ran = {settings["attack"] for settings in json.loads(result.attrs["attacks"]).values()}
             assert set(ATTACKS) - ran == LEFT_OUT
         for name in LEFT_OUT:
@@ -72,8 +55,8 @@ def test_an_attack_that_joins_the_registry_joins_the_gauntlet(module, monkeypatc
     class Bounded(FGSM):
         needs_bounds: ClassVar[bool] = True
 
-    monkeypatch.setitem(module.ATTACKS, "Tomorrow", Tomorrow)
-    monkeypatch.setitem(module.ATTACKS, "Bounded", Bounded)
+    monkeypatch.setitem(ATTACKS, "Tomorrow", Tomorrow)
+    monkeypatch.setitem(ATTACKS, "Bounded", Bounded)
     post = br.predictive.from_modules([br.nets.mlp(2, (), 2).eval()])
     attacks, left_out = module.gauntlet({"l_inf": 0.1, "l_2": 0.4}, {"Tomorrow": {"objective": "margin"}}, {"net": post})
     assert attacks["Tomorrow l_2"] == Tomorrow(eps=0.4, norm="l_2", objective="margin")
@@ -109,13 +92,13 @@ def test_every_budget_is_one_of_an_attack_of_the_registry(module, scale):
 
 def test_the_accuracy_table_holds_the_trees_numbers(folder, trees):
     rows = table(folder, "accuracy").to_dict("records")
-    for data, found in trees.items():
+    for data, result in trees.items():
         ours = [row for row in rows if row["data"] == data]
         assert ours[0]["attack"] == "none"
-        assert len(ours) == 1 + sum(len(v) + 1 for v in members(found["SGD"]).values())
+        assert len(ours) == 1 + sum(len(v) + 1 for v in members(result["SGD"]).values())
         for row in ours:
             for method in METHODS:
-                at = found[method]["robustness"].to_dataset()
+                at = result[method]["robustness"].to_dataset()
                 if row["attack"] == "none":
                     expected = cell(at["accuracy"], at["accuracy_interval"])
                 elif row["attack"] == "all, point by point":
@@ -130,16 +113,16 @@ def test_the_accuracy_table_holds_the_trees_numbers(folder, trees):
 def members(result: xr.DataTree) -> dict[str, list[str]]:
     """By their settings: those with a radius, and that do not look for the smallest perturbation."""
     settings = json.loads(result.attrs["attacks"])
-    found: dict[str, list[str]] = {}
+    outcome: dict[str, list[str]] = {}
     for name, attack in settings.items():
         if "eps" in attack and not ATTACKS[attack["attack"]].minimal:
-            found.setdefault(f"{attack['norm']} <= {attack['eps']:g}", []).append(name)
-    return found
+            outcome.setdefault(f"{attack['norm']} <= {attack['eps']:g}", []).append(name)
+    return outcome
 
 
 def test_threat_models_hold_the_attacks_of_their_ball(module, trees):
-    for found in trees.values():
-        for result in found.values():
+    for outcome in trees.values():
+        for result in outcome.values():
             assert module.members_of(result) == members(result)
             for threat, names in members(result).items():
                 at = result["robustness"].to_dataset()
@@ -161,7 +144,7 @@ def test_the_table_of_smallest_perturbations_holds_the_trees_numbers(folder, tre
 
 def test_costs_are_the_trees(folder, trees):
     rows = table(folder, "cost").to_dict("records")
-    assert len(rows) == sum(found["SGD"]["robustness"].sizes["attack"] for found in trees.values())
+    assert len(rows) == sum(result["SGD"]["robustness"].sizes["attack"] for result in trees.values())
     for row in rows:
         for method in METHODS:
             at = trees[row["data"]][method]["robustness"].to_dataset().sel(attack=row["attack"])
@@ -172,8 +155,8 @@ def test_costs_are_the_trees(folder, trees):
 
 def test_settings_are_those_that_ran(folder, trees):
     rows = {(row["data"], row["attack"]): row["settings"] for row in table(folder, "settings").to_dict("records")}
-    for data, found in trees.items():
-        for name, settings in json.loads(found["HMC"].attrs["attacks"]).items():
+    for data, result in trees.items():
+        for name, settings in json.loads(result["HMC"].attrs["attacks"]).items():
             assert f"attack {settings['attack']}" in rows[data, name]
             if "eps" in settings:
                 assert f"eps {settings['eps']}" in rows[data, name]
@@ -194,13 +177,13 @@ def test_the_matrix_is_that_of_the_kept_posteriors(module, folder, posteriors, t
 
 def test_the_report_is_one_page_that_needs_nothing_else(folder):
     check_report(folder)
-    found = manifest(folder)
-    assert next(iter(found["tables"])) == "accuracy"
+    result = manifest(folder)
+    assert next(iter(result["tables"])) == "accuracy"
     for file in NAMES.values():
-        assert {f"threats_{file}", f"curves_{file}", f"transfer_{file}"} <= set(found["figures"])
-    assert found["tables"].keys() >= {"accuracy", "smallest", "cost", "posteriors", "settings", "chains"}
-    assert sum("against PGD" in note for note in found["notes"]) == 6
-    assert sum("masked gradients:" in note for note in found["notes"]) == 12
+        assert {f"threats_{file}", f"curves_{file}", f"transfer_{file}"} <= set(result["figures"])
+    assert result["tables"].keys() >= {"accuracy", "smallest", "cost", "posteriors", "settings", "chains"}
+    assert sum("against PGD" in note for note in result["notes"]) == 6
+    assert sum("masked gradients:" in note for note in result["notes"]) == 12
 
 
 # ---- verdicts ------------------------------------------------------------------------------------------------------------
@@ -216,10 +199,10 @@ def right(**rows: list[int]) -> xr.DataArray:
 
 def test_a_flag_where_less_knowledge_leaves_less(module):
     masked = right(pgd=[1, 1, 1, 0], fgsm=[1, 1, 1, 1], square=[1, 0, 0, 0], random=[1, 1, 1, 1])
-    text = module.masking(masked, ["pgd", "fgsm"], ["square", "random"])
+    text = shared("gauntlet_notes").masking(masked, ["pgd", "fgsm"], ["square", "random"])
     assert text.startswith("Flag of masked gradients: square without gradients leaves 0.250, pgd with them 0.750; 2 points")
     honest = right(pgd=[1, 0, 0, 0], square=[0, 1, 1, 0])
-    text = module.masking(honest, ["pgd"], ["square"])
+    text = shared("gauntlet_notes").masking(honest, ["pgd"], ["square"])
     # Less is left by the one that knows more; that the other finds a point of its own is said.
     assert text.startswith(
         "No flag of masked gradients: square without gradients leaves 0.500, pgd with them 0.250; 1 points"
@@ -230,11 +213,11 @@ def test_a_flag_where_less_knowledge_leaves_less(module):
 def test_random_search_wins_only_where_it_leaves_less(module, searched, verdict):
     rows = right(RandomSearch_l=searched, PGD_l=[0, 1, 1, 0])
     threats = {"l <= 0.1": ["RandomSearch l", "PGD l"], "l_2 <= 1": ["PGD l"]}
-    text = module.random_search(rows, threats)
+    text = shared("gauntlet_notes").random_search(rows, threats)
     only = 2 if verdict == "wins" else 1
     left = 0.25 if verdict == "wins" else 0.5
     assert text == (f"random search {verdict} against PGD (l <= 0.1: {left:.3f} and 0.500, {only} points to it alone).")
-    assert module.random_search(rows, {"l_2 <= 1": ["PGD l"]}) == ""
+    assert shared("gauntlet_notes").random_search(rows, {"l_2 <= 1": ["PGD l"]}) == ""
 
 
 def test_transfer_that_beats_the_attack_itself_is_a_flag(module):

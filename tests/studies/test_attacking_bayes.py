@@ -18,26 +18,10 @@ from bayesrob.analysis import auroc, binomial_interval, paired_interval
 from bayesrob.evaluation.points import chosen_points
 from tests.studies.helpers import check_report, manifest, study, table, tree
 
+STUDY = "attacking_bayes"
 pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
 
 NAMES = {"digits": ["HMC", "MC dropout"], "half moons": ["SGD"]}
-
-
-@pytest.fixture(scope="module")
-def module():
-    return study("attacking_bayes")
-
-
-@pytest.fixture(scope="module")
-def posteriors(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("posteriors")
-
-
-@pytest.fixture(scope="module")
-def folder(module, posteriors, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "attacking_bayes"
-    module.main(scale="smoke", out=out, posteriors=posteriors)
-    return out
 
 
 def saved(folder: Path, data: str, name: str) -> xr.DataTree:
@@ -58,12 +42,12 @@ def cell(text: str) -> tuple[float, float, float]:
 
 def test_the_reference_is_the_code_s(module):
     many = br.predictive.from_modules([br.nets.mlp(2, (), 2, seed=seed).eval() for seed in range(12)], bounds=(0, 1))
-    found = module.protocol(0.3, many)
-    assert list(found) == ["random", "FGSM", "PGD"]
-    assert {attack.eps for attack in found.values()} == {0.3}
-    assert {found[name].objective for name in ("FGSM", "PGD")} == {"double_softmax"}
-    assert (found["PGD"].steps, found["PGD"].step_size, found["PGD"].random_start) == (15, 2.0, False)
-    assert found["PGD"].num_draws == found["FGSM"].num_draws == 10
+    scores = module.protocol(0.3, many)
+    assert list(scores) == ["random", "FGSM", "PGD"]
+    assert {attack.eps for attack in scores.values()} == {0.3}
+    assert {scores[name].objective for name in ("FGSM", "PGD")} == {"double_softmax"}
+    assert (scores["PGD"].steps, scores["PGD"].step_size, scores["PGD"].random_start) == (15, 2.0, False)
+    assert scores["PGD"].num_draws == scores["FGSM"].num_draws == 10
     assert module.protocol(0.3, many[:1])["PGD"].num_draws == 1
 
 
@@ -111,20 +95,20 @@ def test_chains_are_thinned_and_stay_chains(module):
     weights = {name: draws.view(-1, *[1] * p.ndim).expand(-1, *p.shape) for name, p in net.named_parameters()}
     energy = np.arange(24).reshape(12, 2).T
     post = br.predictive.HeldDraws(net, weights, num_chains=2, sample_stats={"energy": energy})
-    found = module.thinned(post, 6)
-    assert found.weights["1.bias"][:, 0].tolist() == [0, 1, 8, 9, 16, 17]  # draws 0, 4 and 8 of both chains
-    assert found.num_chains == 2
-    np.testing.assert_array_equal(found.sample_stats["energy"], [[0, 8, 16], [1, 9, 17]])
+    scores = module.thinned(post, 6)
+    assert scores.weights["1.bias"][:, 0].tolist() == [0, 1, 8, 9, 16, 17]  # draws 0, 4 and 8 of both chains
+    assert scores.num_chains == 2
+    np.testing.assert_array_equal(scores.sample_stats["energy"], [[0, 8, 16], [1, 9, 17]])
     assert module.thinned(post, 24) is post
 
 
 def test_artefacts_are_of_the_attacks_in_the_trees(folder):
     rows = iter(table(folder, "artefact").to_dict("records"))
-    for data, name, found in every(folder):
-        points = found["points"].to_dataset()
+    for data, name, scores in every(folder):
+        points = scores["points"].to_dataset()
         clean = (points["log_probability"].argmax("class") == points["label"]).values
-        settings = json.loads(found.attrs["attacks"])
-        for eps in found["accuracy"]["eps"].values[1:]:
+        settings = json.loads(scores.attrs["attacks"])
+        for eps in scores["accuracy"]["eps"].values[1:]:
             right = {}
             for attack in ("random", "FGSM", "PGD", "audited"):
                 full = f"{attack}, eps {eps:g}"
@@ -143,21 +127,21 @@ def test_artefacts_are_of_the_attacks_in_the_trees(folder):
 
 
 def test_table_1_stands_beside(module):
-    assert module.printed("Fashion/VI", 0.1) == "random 0.744, fgsm 0.834, pgd 0.916"
-    assert module.printed("Fashion/VI", 0.2) == module.printed("digits/HMC", 0.1) == ""
+    assert shared("artefacts").printed("Fashion/VI", 0.1) == "random 0.744, fgsm 0.834, pgd 0.916"
+    assert shared("artefacts").printed("Fashion/VI", 0.2) == shared("artefacts").printed("digits/HMC", 0.1) == ""
 
 
 def test_gradients_are_those_inside_the_balls(module, folder, posteriors):
     recipe = module.cases("smoke")["half moons"].recipes["SGD"]
     post, dataset = recipe.fit(posteriors, 0)
     _, x, y = chosen_points(dataset, 30, 0)
-    found = saved(folder, "half moons", "SGD")["gradients"].to_dataset()
-    for objective in module.OBJECTIVES:
+    scores = saved(folder, "half moons", "SGD")["gradients"].to_dataset()
+    for objective in shared("artefacts").OBJECTIVES:
         expected = post.input_gradient(x, y, objective).flatten(1).norm(dim=1)
-        np.testing.assert_allclose(found["norm"].sel(objective=objective, eps=0), expected, rtol=1e-4)
+        np.testing.assert_allclose(scores["norm"].sel(objective=objective, eps=0), expected, rtol=1e-4)
     # The margin of one network is piecewise linear: its gradient does not vanish where the loss's does.
-    assert float(found["norm"].sel(objective="margin_per_draw").min()) > 0.1
-    assert not found["zero"].sel(objective="margin_per_draw").any()
+    assert float(scores["norm"].sel(objective="margin_per_draw").min()) > 0.1
+    assert not scores["zero"].sel(objective="margin_per_draw").any()
 
 
 def test_what_has_vanished(module):
@@ -166,13 +150,13 @@ def test_what_has_vanished(module):
     norm = xr.DataArray(
         np.array([[[0.0, tiny, 1.0, 2.0]] * 2, [[tiny, 1.0, 1.0, 2.0]] * 2, [[1.0] * 4] * 2]),
         dims=("objective", "eps", "point"),
-        coords={"objective": list(module.OBJECTIVES), "eps": [0.0, 0.1]},
+        coords={"objective": list(shared("artefacts").OBJECTIVES), "eps": [0.0, 0.1]},
     )
     zero = np.zeros((2, 3, 4), dtype=bool)
     zero[0, 0, 0] = True
-    found = xr.Dataset({"norm": norm, "zero": (("precision", "objective", "point"), zero)})
-    found = found.assign_coords(precision=["float32", "float64"])
-    twice, once, margin = module.gradient_rows("data", "name", found)
+    scores = xr.Dataset({"norm": norm, "zero": (("precision", "objective", "point"), zero)})
+    scores = scores.assign_coords(precision=["float32", "float64"])
+    twice, once, margin = module.gradient_rows("data", "name", scores)
     assert [row["vanished"][:5] for row in (twice, once, margin)] == ["0.500", "0.250", "0.000"]
     assert (twice["vanished, eps 0.1"], twice["exactly zero, float32"]) == ("0.500", "0.250")
     assert twice["exactly zero, float64"] == once["exactly zero, float32"] == "0.000"
@@ -193,11 +177,11 @@ def test_the_audit_catches_the_reference(folder):
 
 
 @pytest.fixture
-def found(module) -> xr.Dataset:
+def scores(module) -> xr.Dataset:
     """Twenty clean scores 0 to 19, so that 18 passes at 5%; six points, the first wrong before any attack."""
     attacked = np.array([[0, 18, 18, 19, 30, 0], [0, 0, 18.5, 30, 2, 0], [0, 30, 0, 30, 30, 0]], dtype=float)
     wrong = np.array([[1, 1, 1, 1, 1, 0], [1, 0, 1, 1, 1, 0], [1, 0, 1, 1, 0, 0]], dtype=bool)
-    scores = list(module.detectors.SCORES)
+    names = list(module.detectors.SCORES)
     return xr.Dataset(
         {
             "clean": (("score", "clean_point"), np.stack([np.arange(20.0), np.zeros(20)])),
@@ -205,27 +189,27 @@ def found(module) -> xr.Dataset:
             "wrong": (("eps", "adversary", "point"), wrong[None]),
             "before": ("point", np.arange(6) > 0),
         },
-        coords={"score": scores, "eps": [0.1], "adversary": list(module.detectors.ADVERSARIES)},
+        coords={"score": names, "eps": [0.1], "adversary": list(module.detectors.ADVERSARIES)},
     )
 
 
-def test_who_is_wrong_and_unnoticed(module, found):
+def test_who_is_wrong_and_unnoticed(module, scores):
     stops, margin, evading = (
-        module.detectors.unnoticed(found, "entropy", 0.1, name).tolist() for name in module.detectors.ADVERSARIES
+        module.detectors.unnoticed(scores, "entropy", 0.1, name).tolist() for name in module.detectors.ADVERSARIES
     )
     assert stops == [True, True, False, False, False]
     assert margin == [False, False, False, True, False]
     assert evading == [False, True, False, False, False]
-    best = module.detectors.unnoticed(found, "entropy", 0.1, module.detectors.BEST)
+    best = module.detectors.unnoticed(scores, "entropy", 0.1, module.detectors.BEST)
     assert best.tolist() == [True, True, False, True, False]
     # A score that says nothing lets everything pass.
     for name in module.detectors.ADVERSARIES:
-        passed = module.detectors.unnoticed(found, "mutual_information", 0.1, name)
-        np.testing.assert_array_equal(passed, module.detectors.wrong(found, 0.1, name))
+        passed = module.detectors.unnoticed(scores, "mutual_information", 0.1, name)
+        np.testing.assert_array_equal(passed, module.detectors.wrong(scores, 0.1, name))
 
 
-def test_rows_of_detectors(module, found):
-    rows = {row["attack"]: row for row in module.detectors.rows("data", "name", found)}
+def test_rows_of_detectors(module, scores):
+    rows = {row["attack"]: row for row in module.detectors.rows("data", "name", scores)}
     assert [row["wrong"][:5] for row in rows.values()] == ["0.800", "0.600", "0.400", "0.800"]
     area = auroc(np.arange(20.0), [18, 18, 19, 30])
     assert cell(rows["stops when wrong"]["AUROC entropy"]) == pytest.approx(area, abs=6e-4)
@@ -256,7 +240,7 @@ def test_mcnemar_from_its_definition(module, first, second):
     other = np.repeat([False, True, True, False], [first, second, 40, 7])
     trials = first + second
     expected = min(1.0, 2 * scipy.stats.binom.cdf(min(first, second), trials, 0.5)) if trials else 1.0
-    assert module.mcnemar(one, other) == pytest.approx(expected)
+    assert shared("tables").mcnemar(one, other) == pytest.approx(expected)
 
 
 # ---- report --------------------------------------------------------------------------------------------------------------
@@ -264,20 +248,20 @@ def test_mcnemar_from_its_definition(module, first, second):
 
 def test_the_report_is_one_page_that_needs_nothing_else(folder):
     check_report(folder)
-    found = manifest(folder)
-    assert next(iter(found["tables"])) == "artefact"
-    assert set(found["tables"]) == {"artefact", "repairs", "gradients", "detection", "audits", "posteriors", "chains"}
-    assert {"protocols", "chains_digits-HMC"} <= set(found["figures"])
+    scores = manifest(folder)
+    assert next(iter(scores["tables"])) == "artefact"
+    assert set(scores["tables"]) == {"artefact", "repairs", "gradients", "detection", "audits", "posteriors", "chains"}
+    assert {"protocols", "chains_digits-HMC"} <= set(scores["figures"])
     for data, name, at in every(folder):
         right = at["accuracy"]["right"]
-        (note,) = (n for n in found["notes"] if n.startswith(f"{data}/{name}, accuracy by the reference protocol less"))
+        (note,) = (n for n in scores["notes"] if n.startswith(f"{data}/{name}, accuracy by the reference protocol less"))
         for eps in right["eps"].values[1:]:
             one, other = (right.sel(protocol=which, eps=eps).values for which in ("reference", "audited"))
             low, high = paired_interval(one, other)
             assert f"eps {eps:g}: {one.mean():.3f} - {other.mean():.3f} = " in note
             assert f"[{low:.3f}, {high:.3f}]" in note
     for data in NAMES:
-        assert any(note.startswith(f"{data}, eps") and "most robust first" in note for note in found["notes"])
+        assert any(note.startswith(f"{data}, eps") and "most robust first" in note for note in scores["notes"])
 
 
 def test_repairs_are_told_in_order(module, folder):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,21 +10,10 @@ import xarray as xr
 import bayesrob as br
 from bayesrob.attacks import BV
 from bayesrob.predictive import from_modules
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, table, tree
 
+STUDY = "bias_variance_images"
 pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
-
-
-@pytest.fixture(scope="module")
-def module():
-    return study("bias_variance_images")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study")
-    module.main(scale="smoke", out=out / "study", posteriors=out / "posteriors")
-    return out / "study"
 
 
 def test_report_shows_everything(folder):
@@ -39,17 +26,17 @@ def test_every_set_meets_every_attack_at_the_size_said(module, folder):
         for training in [*task.methods(), *([module.ADV_BNN] if task.targets else [])]:
             of = tree(folder, module.file_name(f"{name}-{training}"))
             for attack in module.attacks_on(training, None):
-                found = of[module.file_name(attack)].to_dataset()
-                rms = np.sqrt(found["mse"].values)
+                result = of[module.file_name(attack)].to_dataset()
+                rms = np.sqrt(result["mse"].values)
                 if attack == "BV":
-                    np.testing.assert_allclose(rms, found["size"], rtol=1e-3)
+                    np.testing.assert_allclose(rms, result["size"], rtol=1e-3)
                 else:
-                    assert (rms <= found["size"] + 1e-6).all()
-                split = module.measured(found)
+                    assert (rms <= result["size"] + 1e-6).all()
+                split = module.measured(result)
                 np.testing.assert_allclose(split["mean_bias"] + split["mean_variance"], split["mean_loss"])
                 np.testing.assert_allclose(split["model_accuracy"].mean("model"), split["accuracy"])
                 np.testing.assert_allclose(split["model_loss"].std("model", ddof=1), split["loss_spread"])
-                count += found.sizes["size"]
+                count += result.sizes["size"]
             clean = [node["predictions"].sel(size=0).values for node in of.children.values()]
             assert all(np.array_equal(clean[0], other) for other in clean)
     assert len(rows) == count
@@ -60,13 +47,13 @@ def test_one_step_costs_one_gradient_and_pgd_its_steps(module, folder):
         assert float(row.gradients) == (module.STEPS if row.attack in ("PGD", module.ADV_BNN) else 1)
 
 
-def test_an_interrupted_run_does_not_attack_again(module, folder, monkeypatch):
+def test_an_interrupted_run_does_not_attack_again(module, folder, posteriors, monkeypatch):
     def never(*_: object, **__: object) -> None:
         raise AssertionError("attacked again")
 
     before = table(folder, "attacks")
     monkeypatch.setattr(module, "attacked", never)
-    module.main(scale="smoke", out=folder, posteriors=folder.parent / "posteriors")
+    module.main(scale="smoke", out=folder, posteriors=posteriors)
     assert table(folder, "attacks").equals(before)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,21 +9,10 @@ import xarray as xr
 
 from bayesrob.nets import mlp
 from bayesrob.predictive import from_modules
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, table, tree
 
+STUDY = "bias_variance_posteriors"
 pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
-
-
-@pytest.fixture(scope="module")
-def module():
-    return study("bias_variance_posteriors")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study")
-    module.main(scale="smoke", out=out / "study", posteriors=out / "posteriors")
-    return out / "study"
 
 
 def test_report_shows_everything(folder):
@@ -36,17 +23,17 @@ def test_terms_add_up_and_every_method_has_its_rows(module, folder):
     task = module.tasks("smoke")["half moons"]
     rows = table(folder, "models")
     networks = ("SGD", "MAP")
-    looks = {name: [*module.looks(task), *([] if name in networks else [module.SINGLE])] for name in task.methods()}
-    assert len(rows) == len(module.OVER) * sum(map(len, looks.values())) * (len(task.eps) + 1)
+    attacks = {name: [*module.attacks_on(task), *([] if name in networks else [module.SINGLE])] for name in task.methods()}
+    assert len(rows) == len(module.OVER) * sum(map(len, attacks.values())) * (len(task.eps) + 1)
     for over in module.OVER:
         for method in task.methods():
-            for look in looks[method]:
-                node = tree(folder, module.file_name(f"half moons-{method}-{over}"))[module.file_name(look)]
-                found = node.to_dataset()
-                np.testing.assert_allclose(found["mean_bias"] + found["mean_variance"], found["mean_loss"])
-                assert (found["mean_variance"] >= 0).all()
+            for label in attacks[method]:
+                node = tree(folder, module.file_name(f"half moons-{method}-{over}"))[module.file_name(label)]
+                result = node.to_dataset()
+                np.testing.assert_allclose(result["mean_bias"] + result["mean_variance"], result["mean_loss"])
+                assert (result["mean_variance"] >= 0).all()
                 assert (
-                    found["draw_variance"].isnull() == (method in networks or look in ("FGSM on the set", module.SINGLE))
+                    result["draw_variance"].isnull() == (method in networks or label in ("FGSM on the set", module.SINGLE))
                 ).all()
     assert table(folder, "worst")["method"].tolist() == list(task.methods())
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, shared, table, tree
 
-
-@pytest.fixture(scope="module")
-def module():
-    return study("bias_variance_simulated")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "simulated"
-    module.main(scale="smoke", out=out)
-    return out
+STUDY = "bias_variance_simulated"
 
 
 def test_report_shows_everything(folder):
@@ -35,13 +23,13 @@ def numbers(column) -> np.ndarray:
 def test_terms_add_up_to_the_loss(module, folder):
     """Of squared error with the noise, of cross-entropy without: in the trees exactly, in the tables as far as digits go."""
     for models in ("seeds", "disjoint splits"):
-        for look in ("FGSM on the set", "FGSM on each model"):
-            found = tree(folder, module.file_name(f"a-{models}-{look}")).to_dataset()
-            assert found["noise"].item() == pytest.approx(module.NOISE**2 / 3)
-            np.testing.assert_allclose(found["mean_bias"] + found["mean_variance"] + found["noise"], found["mean_loss"])
+        for label in ("FGSM on the set", "FGSM on each model"):
+            result = tree(folder, module.file_name(f"a-{models}-{label}")).to_dataset()
+            assert result["noise"].item() == pytest.approx(module.NOISE**2 / 3)
+            np.testing.assert_allclose(result["mean_bias"] + result["mean_variance"] + result["noise"], result["mean_loss"])
             # The unbiased estimator moves what is not the models' own from one term to the other.
             np.testing.assert_allclose(
-                found["mean_bias"] + found["mean_variance"], found["plugin_bias"] + found["plugin_variance"]
+                result["mean_bias"] + result["mean_variance"], result["plugin_bias"] + result["plugin_variance"]
             )
     rows = table(folder, "regression")
     total = sum(numbers(rows[name]) for name in ("bias", "variance", "noise"))
@@ -56,10 +44,10 @@ def test_terms_add_up_to_the_loss(module, folder):
 def test_first_order_is_right_at_small_eps(module, folder):
     """Within the rounding of networks in float32; and the paper's claim at large eps is the note's to judge."""
     for part, name in (("a", "seeds"), ("b", "plain"), ("b", "PGD")):
-        found = tree(folder, module.file_name(f"{part}-{name}-first order")).to_dataset()
-        assert found["eps"].values[0] == 0
+        result = tree(folder, module.file_name(f"{part}-{name}-first order")).to_dataset()
+        assert result["eps"].values[0] == 0
         for term in ("bias", "variance"):
-            said, measured = found[f"predicted_{term}"].values[:2], found[f"measured_{term}"].values[:2]
+            said, measured = result[f"predicted_{term}"].values[:2], result[f"measured_{term}"].values[:2]
             np.testing.assert_allclose(said, measured, rtol=0.01)
     rows = table(folder, "first_order_regression")
     assert rows["models"].tolist() == ["seeds", "disjoint splits"]
@@ -67,15 +55,15 @@ def test_first_order_is_right_at_small_eps(module, folder):
 
 
 def test_the_gradient_beats_the_printed_direction_and_chance(folder):
-    found = tree(folder, "c").to_dataset()
-    change = found["change"].sel(rms=0.01, term="bias").mean("point")
+    result = tree(folder, "c").to_dataset()
+    change = result["change"].sel(rms=0.01, term="bias").mean("point")
     exact, printed = (float(change.sel(attack=f"bias, {name}, point")) for name in ("exact", "paper"))
     assert exact >= printed
     # 50 random directions a point in the plane: the best is nearly the gradient's.
     assert exact == pytest.approx(float(change.sel(attack="random, best")), rel=0.05)
-    varied = found["change"].sel(rms=0.01, term="variance").mean("point")
+    varied = result["change"].sel(rms=0.01, term="variance").mean("point")
     assert float(varied.sel(attack="variance, point")) > float(varied.sel(attack="random, mean"))
-    assert len(table(folder, "directions")) == found.sizes["rms"] * found.sizes["attack"]
+    assert len(table(folder, "directions")) == result.sizes["rms"] * result.sizes["attack"]
 
 
 def test_where_the_models_fall_short_of_the_truth(module):
@@ -83,7 +71,7 @@ def test_where_the_models_fall_short_of_the_truth(module):
     x = torch.tensor([[0.5, 0.0], [0.0, 0.25]])
     truth = module.simulated_target(x)
     outputs = truth.numpy() + np.array([0.0, 1.0])[:, None, None]  # [model, point, output]
-    found = xr.Dataset(
+    result = xr.Dataset(
         {
             "predictions": (("eps", "model", "point", "output"), outputs[None].astype(float)),
             "mse": ("eps", [0.0]),
@@ -92,7 +80,7 @@ def test_where_the_models_fall_short_of_the_truth(module):
         },
         coords={"eps": [0.0]},
     )
-    split = module.split_squares(found, truth.numpy(), truth.numpy(), 0)
+    split = module.split_squares(result, truth.numpy(), truth.numpy(), 0)
     assert split["plugin_bias"].item() == pytest.approx(0.25)
     assert split["plugin_variance"].item() == pytest.approx(0.25)
     assert split["mean_variance"].item() == pytest.approx(0.5)
@@ -116,7 +104,7 @@ def test_moves_in_words(module, values, text):
 
 
 def test_first_order_is_wrong_from_where_it_stays_wrong(module):
-    from shared.first_order import FINE, beyond
+    FINE, beyond = shared("first_order").FINE, shared("first_order").beyond
 
     size, miss = np.ones(len(FINE) + 1), np.zeros(len(FINE) + 1)
     assert beyond(miss, size) == f"beyond {FINE[-1]:g}"

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, table, tree
 
+STUDY = "data_and_epsilon"
 pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
-
-
-@pytest.fixture(scope="module")
-def module():
-    return study("data_and_epsilon")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study")
-    module.main(scale="smoke", out=out / "data_and_epsilon", posteriors=out / "posteriors")
-    return out / "data_and_epsilon"
 
 
 def test_report_shows_everything(folder):
@@ -47,14 +34,14 @@ def known(module):
 
 
 def test_means_and_intervals_are_over_replicates(module):
-    found = known(module)["accuracy"].to_dataset()
-    at = found.sel(training="plain", n_train=100, eps=0.0)
+    result = known(module)["accuracy"].to_dataset()
+    at = result.sel(training="plain", n_train=100, eps=0.0)
     assert float(at["accuracy"]) == pytest.approx(0.65)
     half = stats.t.ppf(0.975, 1) * 0.05
     np.testing.assert_allclose(at["accuracy_interval"], [0.65 - half if half < 0.65 else 0, min(1, 0.65 + half)], atol=1e-12)
-    gain = found["gain"].sel(training="PGD 0.1")
+    gain = result["gain"].sel(training="PGD 0.1")
     np.testing.assert_allclose(gain, [0.121, -0.099])
-    np.testing.assert_allclose(found["gain_interval"].sel(training="PGD 0.1", n_train=100).mean(), 0.121)
+    np.testing.assert_allclose(result["gain_interval"].sel(training="PGD 0.1", n_train=100).mean(), 0.121)
 
 
 def test_what_helps_and_what_costs_follows_from_the_intervals(module):

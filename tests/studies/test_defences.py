@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import xarray as xr
 
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, group, manifest, table, tree
 
-
-@pytest.fixture(scope="module")
-def module():
-    return study("defences")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study")
-    module.main(scale="smoke", out=out / "defences", posteriors=out / "posteriors")
-    return out / "defences"
+STUDY = "defences"
 
 
 def test_report_shows_everything(folder):
@@ -32,7 +20,7 @@ def test_every_defence_is_attacked_and_tabled(module, folder):
     rows = table(folder, "defences")
     assert rows["defence"].tolist() == list(module.defences(task))
     for name, row in zip(rows["defence"], rows.itertuples(index=False), strict=True):
-        scores = tree(folder, "digits-MLP-" + module.file_name(name))["robustness"].to_dataset()
+        scores = group(folder, "digits-MLP-" + module.file_name(name), "robustness")
         assert row.FGSM.startswith(f"{float(scores['adversarial_accuracy'].sel(attack='FGSM')):.3f} [")
         least = float(scores["adversarial_accuracy"].min())
         assert float(rows.loc[rows["defence"] == name, "worst case"].iloc[0].split()[0]) <= least + 1e-9
@@ -55,11 +43,11 @@ def test_random_defences_are_attacked_in_expectation(folder):
     ],
 )
 def test_which_attack_is_stronger_is_mcnemar_s_to_say(module, only_one, only_other, verdict):
-    kept = 40
+    rest = 40
     right = np.array(
         [
-            [False] * only_one + [True] * only_other + [True] * kept,
-            [True] * only_one + [False] * only_other + [True] * kept,
+            [False] * only_one + [True] * only_other + [True] * rest,
+            [True] * only_one + [False] * only_other + [True] * rest,
         ]
     )
     log_probability = np.stack([np.where(right, 0.0, -5.0), np.where(right, -5.0, 0.0)], axis=-1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,21 +13,11 @@ import xarray as xr
 import bayesrob as br
 from bayesrob.analysis import mean_interval
 from bayesrob.evaluation import evaluate_gradients
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, table, tree
+
+STUDY = "half_moons"
 
 CELLS = list(itertools.product((50, 100), (4, 8), (20, 30)))
-
-
-@pytest.fixture(scope="module")
-def module():
-    return study("half_moons")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "half_moons"
-    module.main(scale="smoke", out=out)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +25,7 @@ def grid(folder) -> xr.Dataset:
     return tree(folder, "grid")["grid"].to_dataset()
 
 
-def alone(n_train: int, width: int, num_samples: int, warmup: int = 20):
+def sampled_alone(n_train: int, width: int, num_samples: int, warmup: int = 20):
     """One posterior of the grid, sampled by itself."""
     dataset = br.data.load("half_moons", n_train=n_train, n_test=30, seed=0)
     net = br.nets.mlp(2, (width, width), 2, activation="leaky_relu", seed=0)
@@ -47,9 +36,9 @@ def alone(n_train: int, width: int, num_samples: int, warmup: int = 20):
 def test_the_shortest_warmup_s_window_is_a_run_of_its_own(module):
     """Bit for bit: the draws after 20 transitions do not know how many follow."""
     sizes = module.grid("smoke")
-    long, _ = alone(50, 4, num_samples=20)
+    long, _ = sampled_alone(50, 4, num_samples=20)
     assert sizes.hmc() == br.inference.HMC(num_samples=20, warmup=20, num_steps=5, num_chains=2)
-    short, _ = alone(50, 4, num_samples=10)
+    short, _ = sampled_alone(50, 4, num_samples=10)
     window = sizes.window(long, 20)
     assert all(torch.equal(window.weights[name], tensor) for name, tensor in short.weights.items())
     assert window.num_chains == 2
@@ -60,7 +49,7 @@ def test_the_shortest_warmup_s_window_is_a_run_of_its_own(module):
 def test_a_longer_warmup_s_window_is_what_the_run_went_on_to(module):
     """Warmup 30: draws 10 to 19 of each chain, so nothing overlaps and nothing is left out."""
     sizes = module.grid("smoke")
-    long, _ = alone(50, 4, num_samples=20)
+    long, _ = sampled_alone(50, 4, num_samples=20)
     window = sizes.window(long, 30)
     assert window.num_draws == 20
     for name, tensor in window.weights.items():
@@ -97,7 +86,7 @@ def test_the_paper_s_grid(module):
 
 @pytest.mark.parametrize("warmup", [20, 30])
 def test_a_cell_is_the_posterior_sampled_by_itself(grid, warmup):
-    post, dataset = alone(100, 8, num_samples=20)
+    post, dataset = sampled_alone(100, 8, num_samples=20)
     window = post[:20] if warmup == 20 else post[20:]
     statistics = evaluate_gradients(window, dataset, None, [20], ["float64"])["statistics"].to_dataset().squeeze()
     at = grid.sel(n_train=100, width=8, warmup=warmup)
@@ -179,8 +168,8 @@ def test_trends_recover_a_power_law(module):
     [((-0.5, 0.5), 0.01, ("falls", "rises")), ((0.0, 0.0), 0.5, ("has no sure trend",) * 2)],
 )
 def test_notes_say_what_the_intervals_say(module, slopes, noise, verdicts):
-    found = law(*slopes, noise)
-    texts = module.notes(found, module.trends(found))
+    result = law(*slopes, noise)
+    texts = module.notes(result, module.trends(result))
     for text, verdict in zip(texts[:2], verdicts, strict=True):
         assert f"it {verdict} " in text
     assert "in 24 of 24 posteriors" in texts[-2]
@@ -188,9 +177,9 @@ def test_notes_say_what_the_intervals_say(module, slopes, noise, verdicts):
 
 def test_the_report_is_one_page_that_needs_nothing_else(folder):
     check_report(folder)
-    found = manifest(folder)
-    assert set(found["tables"]) == {"gradients", "trends"}
-    assert {"figure_1_expected_loss", "figure_1_predictive_loss", "chains", "ranks", "ess"} <= set(found["figures"])
+    result = manifest(folder)
+    assert set(result["tables"]) == {"gradients", "trends"}
+    assert {"figure_1_expected_loss", "figure_1_predictive_loss", "chains", "ranks", "ess"} <= set(result["figures"])
 
 
 def test_the_chains_shown_are_the_worst(folder, grid):

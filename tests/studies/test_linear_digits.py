@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, shared, table, tree
 
-
-@pytest.fixture(scope="module")
-def module():
-    return study("linear_digits")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study")
-    module.main(scale="smoke", out=out / "linear_digits", posteriors=out / "posteriors")
-    return out / "linear_digits"
+STUDY = "linear_digits"
 
 
 def test_report_shows_everything(folder):
@@ -36,33 +25,33 @@ def test_worst_margins_are_those_of_the_worst_corner(module, bounds):
     if bounds is not None:
         corners = corners.clip(*bounds)
     least = ((2 * y - 1) * (corners @ w + b)).min(0)
-    np.testing.assert_allclose(module.worst_margins(w, b, x, y, eps, bounds), least)
+    np.testing.assert_allclose(module.worst_margins(w, b, x, y, eps=eps, bounds=bounds), least)
 
 
 def test_without_bounds_the_worst_costs_eps_times_the_l_1_norm(module):
     rng = np.random.default_rng(1)
     x, y, w = rng.normal(size=(9, 5)), rng.integers(0, 2, 9), rng.normal(size=5)
-    found = module.worst_margins(w, 0.2, x, y, 0.3, None)
-    np.testing.assert_allclose(found, (2 * y - 1) * (x @ w + 0.2) - 0.3 * np.abs(w).sum())
+    result = module.worst_margins(w, 0.2, x, y, eps=0.3, bounds=None)
+    np.testing.assert_allclose(result, (2 * y - 1) * (x @ w + 0.2) - 0.3 * np.abs(w).sum())
 
 
 def test_correlations_are_pearson_s_and_constants_have_none(module):
     rng = np.random.default_rng(2)
     y = rng.integers(0, 2, 50)
     x = np.stack([y + rng.normal(size=50), 1.0 - y, np.full(50, 0.3)], axis=1)
-    found = module.correlations(x, y)
-    np.testing.assert_allclose(found[:2], [np.corrcoef(x[:, 0], y)[0, 1], -1])
-    assert np.isnan(found[2])
+    result = module.correlations(x, y)
+    np.testing.assert_allclose(result[:2], [np.corrcoef(x[:, 0], y)[0, 1], -1])
+    assert np.isnan(result[2])
 
 
 def test_use_of_weights_whose_spread_is_known(module):
-    from shared.linear_weights import use
+    use = shared("linear_weights").use
 
     correlation, deviation = np.array([0.1, -0.2, 0.3, -0.4, np.nan]), np.array([1.0, 1.0, 2.0, 2.0, 0.0])
-    found = use(np.array([-1.0, 2.0, -3.0, 4.0, 100.0]), correlation, deviation)
-    assert found["rank correlation"] == pytest.approx(1)
-    assert found["share on the weak half"] == pytest.approx(0.3)  # 1 and 2 of 10
-    assert found["share, weight x deviation"] == pytest.approx(3 / 17)
+    result = use(np.array([-1.0, 2.0, -3.0, 4.0, 100.0]), correlation, deviation)
+    assert result["rank correlation"] == pytest.approx(1)
+    assert result["share on the weak half"] == pytest.approx(0.3)  # 1 and 2 of 10
+    assert result["share, weight x deviation"] == pytest.approx(3 / 17)
     assert use(-np.array([4.0, 3, 2, 1, 0]), correlation, deviation)["rank correlation"] == pytest.approx(-1)
 
 
@@ -78,13 +67,15 @@ def test_attacks_find_what_is_exact(module, folder):
 
 
 def test_weights_are_tabled_as_the_tree_holds_them(module, folder):
-    from shared.linear_weights import use
+    use = shared("linear_weights").use
 
     features = tree(folder, "features")["features"].to_dataset()
     rows = table(folder, "weights").set_index("classifier")
     for name in features["model"].values.tolist():
-        found = use(features["weights"].sel(model=name).values, features["correlation"].values, features["deviation"].values)
-        for key, value in found.items():
+        result = use(
+            features["weights"].sel(model=name).values, features["correlation"].values, features["deviation"].values
+        )
+        for key, value in result.items():
             assert float(rows.loc[name, key].split()[0]) == pytest.approx(value, abs=6e-4)
 
 

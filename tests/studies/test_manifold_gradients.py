@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import xarray as xr
 
 import bayesrob as br
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, shared, table, tree
 
-
-@pytest.fixture(scope="module")
-def module():
-    return study("manifold_gradients")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "manifold"
-    module.main(scale="smoke", out=out)
-    return out
+STUDY = "manifold_gradients"
 
 
 def averaged(module, folder, title, method):
@@ -35,7 +23,7 @@ def test_report_shows_everything(folder):
 def test_mirror_images_cancel_off_the_support_and_nowhere_else(module, folder):
     """Nothing on the support sees the sign of the extra weights: half of lemma 2, to the last bit of float64."""
     plain, both = (averaged(module, folder, "spheres, 60 points", name) for name in ("HMC", "HMC, mirrored"))
-    last = [found.isel(num_draws=-1) for found in (plain, both)]
+    last = [result.isel(num_draws=-1) for result in (plain, both)]
     assert int(last[1]["num_draws"]) == 2 * int(last[0]["num_draws"])
     for objective in plain["objective"].values.tolist():
         a, b = (each.sel(objective=objective) for each in last)
@@ -49,7 +37,7 @@ def test_mirror_images_cancel_off_the_support_and_nowhere_else(module, folder):
 
 
 def test_mirror_images_are_the_same_networks_on_the_support(module):
-    from shared.manifold_parts import mirrored
+    mirrored = shared("manifold_parts").mirrored
 
     data = br.data.load("sphere", 50, 30, d=3, extra=2)
     post = br.predictive.from_modules([br.nets.mlp(5, (8,), 2, seed=seed).eval() for seed in range(3)])
@@ -68,14 +56,14 @@ def test_mirror_images_are_the_same_networks_on_the_support(module):
 
 @pytest.mark.parametrize(("world", "parts"), [("spheres", ["tangent", "across", "off"]), ("moons", ["tangent", "across"])])
 def test_parts_add_up_to_the_gradient(module, folder, world, parts):
-    from shared.manifold_parts import bases, gradients
+    bases, gradients = shared("manifold_parts").bases, shared("manifold_parts").gradients
 
     name, options = module.WORLDS[world]
     data = br.data.load(name, 10, 15, **options)
     axes = bases(data)
     assert list(axes) == parts
-    together = np.concatenate(list(axes.values()), axis=1)
-    np.testing.assert_allclose(together @ together.transpose(0, 2, 1), np.tile(np.eye(data.shape[0]), (15, 1, 1)), atol=1e-6)
+    combined = np.concatenate(list(axes.values()), axis=1)
+    np.testing.assert_allclose(combined @ combined.transpose(0, 2, 1), np.tile(np.eye(data.shape[0]), (15, 1, 1)), atol=1e-6)
     # `across` is where the classes differ: a step along it, of the distance between them, leads to the other one's support.
     if world == "spheres":
         inner = data.y_test == 0
@@ -85,8 +73,8 @@ def test_parts_add_up_to_the_gradient(module, folder, world, parts):
     _, g = gradients(post, data)
     squares = sum(((g[0][:, None] * basis).sum(-1) ** 2).sum(-1) for basis in axes.values())
     np.testing.assert_allclose(squares, (g[0] ** 2).sum(-1), rtol=1e-5)
-    found = averaged(module, folder, f"{world}, 60 points", "HMC")
-    assert found["part"].values.tolist() == parts
+    result = averaged(module, folder, f"{world}, 60 points", "HMC")
+    assert result["part"].values.tolist() == parts
 
 
 def test_training_starts_from_the_network_and_is_tabled(module, folder):
@@ -140,9 +128,9 @@ def test_which_part_vanishes_first(module, tangent, across, text):
 
 
 def test_what_is_left_is_beyond_the_error(module):
-    from shared.manifold_parts import left
+    left = shared("manifold_parts").left
 
     dims = ("part", "objective", "num_draws", "point")
     values = {"norm": [[[[5.0, 5.0]]]], "standard_error": [[[[3.0, 3.0]]]], "draw_norm": [[[[8.0, 8.0]]]]}
-    found = xr.Dataset({name: (dims, value) for name, value in values.items()}, {"part": ["off"], "objective": ["a"]})
-    assert left(found, "off", "a") == pytest.approx(0.5)
+    result = xr.Dataset({name: (dims, value) for name, value in values.items()}, {"part": ["off"], "objective": ["a"]})
+    assert left(result, "off", "a") == pytest.approx(0.5)

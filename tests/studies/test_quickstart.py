@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import xarray as xr
 
 import bayesrob as br
-from bayesrob import cli
 from bayesrob.report import render
+from tests.studies.helpers import check_report, group
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "quickstart"
-    cli.load_study(cli.study_files()["quickstart"]).main(scale="smoke", out=out)
-    return out
+STUDY = "quickstart"
 
 
 def test_the_table_holds_the_evaluation_s_numbers(folder):
     table = pd.read_csv(folder / "accuracy.csv").set_index("method")
     for name in ("SGD", "SVI", "HMC"):
-        with xr.open_datatree(folder / f"{name}.nc") as tree:
-            result = tree["robustness"].to_dataset().load()
+        result = group(folder, name, "robustness")
         assert table.loc[name, "clean"].startswith(f"{float(result['accuracy']):.3f} [")
         for attack in result["attack"].values:
             assert table.loc[name, attack].startswith(f"{float(result['adversarial_accuracy'].sel(attack=attack)):.3f} [")
@@ -37,8 +28,7 @@ def test_the_tables_hold_the_verdicts(folder):
     verdicts = pd.read_csv(folder / "verdicts.csv").set_index("method")
     page = (folder / "report.html").read_text()
     for name in ("SGD", "SVI", "HMC"):
-        with xr.open_datatree(folder / f"{name}.nc") as tree:
-            result = tree["robustness"].to_dataset().load().isel(threat=0)
+        result = group(folder, name, "robustness").isel(threat=0)
         assert table.loc[name, "worst case"].startswith(f"{float(result['worst_case_accuracy']):.3f} [")
         assert table.loc[name, "verdict"] == result["worst_case_verdict"].item()
         assert verdicts.loc[name, "posterior"] == result["posterior_verdict"].item()
@@ -49,35 +39,23 @@ def test_the_tables_hold_the_verdicts(folder):
 
 def test_random_signs_do_less_than_pgd(folder):
     for name in ("SGD", "SVI", "HMC"):
-        with xr.open_datatree(folder / f"{name}.nc") as tree:
-            accuracy = tree["robustness"].to_dataset()["adversarial_accuracy"].load()
+        accuracy = group(folder, name, "robustness")["adversarial_accuracy"]
         assert float(accuracy.sel(attack="pgd")) < float(accuracy.sel(attack="random"))
 
 
 def test_the_saved_posteriors_give_the_evaluated_predictions(folder):
     dataset = br.data.load("digits", n_train=200, seed=0)
     post = br.load(folder / "posteriors" / "HMC")
-    with xr.open_datatree(folder / "HMC.nc") as tree:
-        points = tree["points"].to_dataset().load()
+    points = group(folder, "HMC", "points")
     predicted = post(dataset.x_test[points["point"].values.copy()])
     assert abs(predicted.numpy() - points["log_probability"].values).max() < 1e-5
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(folder):
-    page = (folder / "report.html").read_text()
-    sources = []
-
-    class Sources(HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            assert tag not in ("script", "link", "iframe")
-            sources.extend(value for key, value in attrs if key in ("src", "href"))
-
-    Sources().feed(page)
-    manifest = json.loads((folder / "study.json").read_text())
-    assert set(manifest["figures"]) == {"attacks", "gradients", "examples", "chains", "ranks", "ess", "losses"}
-    assert len(sources) == len(manifest["figures"])
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
-    for needed in ("R-hat", "seed", "torch", "PGD", *pd.read_csv(folder / "accuracy.csv")["pgd"].str.split(" ").str[0]):
+    check_report(folder)
+    page, written = (folder / "report.html").read_text(), json.loads((folder / "study.json").read_text())
+    assert set(written["figures"]) == {"attacks", "gradients", "examples", "chains", "ranks", "ess", "losses"}
+    for needed in ("R-hat", "seed", "torch", "PGD"):
         assert needed in page
 
 
@@ -104,8 +82,8 @@ def test_an_unfinished_study_still_has_a_report(folder, tmp_path):
     assert "did not finish" in render(tmp_path).read_text()
 
 
-def test_a_folder_of_the_user_s_is_left_alone(tmp_path):
+def test_a_folder_of_the_user_s_is_left_alone(module, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(br.errors.InputError, match="not empty"):
-        cli.load_study(cli.study_files()["quickstart"]).main(scale="smoke", out=tmp_path)
+        module.main(scale="smoke", out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

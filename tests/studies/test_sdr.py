@@ -13,29 +13,22 @@ from torch import nn
 
 from bayesrob.attacks import PGD, SmallestFGSM
 from bayesrob.predictive import from_modules
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, shared, study, table, tree
 
 pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
 
+STUDY = "sdr_generalisation"
 NAMES = ["sdr_generalisation", "sdr_robustness", "sdr_variance"]
 
 
 @pytest.fixture(scope="module")
-def posteriors(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("posteriors")
-
-
-@pytest.fixture(scope="module")
-def folders(posteriors, tmp_path_factory) -> dict[str, Path]:
-    out = tmp_path_factory.mktemp("studies")
-    for name in NAMES:
-        study(name).main(scale="smoke", out=out / name, posteriors=posteriors)
-    return {name: out / name for name in NAMES}
+def folders(smoke) -> dict[str, Path]:
+    return {name: smoke(name).folder for name in NAMES}
 
 
 @pytest.fixture(scope="module")
 def sdr_runs():
-    return study("sdr_variance").sdr_runs
+    return shared("sdr_runs")
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +74,8 @@ def test_runs_that_diverged_are_said_to_have(task):
 
 
 def test_differences_are_judged_by_their_intervals():
-    module, few = study("sdr_generalisation"), np.array([0.9])
-    difference, low, high = module.compared(few, np.array([0.7]), 100)
+    module, single = study("sdr_generalisation"), np.array([0.9])
+    difference, low, high = module.compared(single, np.array([0.7]), 100)
     assert low < difference < high
     assert difference == pytest.approx(0.2)
     assert low > 0
@@ -121,20 +114,22 @@ def test_published_protocol_scores_another_draw_and_drops_failures():
     module = study("sdr_robustness")
     post = from_modules([line(0.4), line(0.6)], bounds=(0.0, 1.0), input_shape=(2,), num_classes=2)
     attack = SmallestFGSM(max_eps=0.4)
-    found = module.published_protocol(post, _Points(), {"FGSM": attack}, 3, 1, 0)
+    result = module.published_protocol(post, _Points(), {"FGSM": attack}, num_points=3, num_pairs=1, seed=0)
     # Scored by the second: all right. Attacked on the first: 0.1 -> just above 0.4, still right for the second; 0.45 is
     # wrong there already and passed on, right for the second; 0.9 cannot be brought below 0.4 with 0.4: dropped.
-    assert found == pytest.approx({"none": 1.0, "FGSM": 1.0, "FGSM failed": 1 / 3})
+    assert result == pytest.approx({"none": 1.0, "FGSM": 1.0, "FGSM failed": 1 / 3})
 
 
 def test_one_draw_leaves_nothing_by_the_published_protocol():
     module = study("sdr_robustness")
     post = from_modules([line(0.5)], bounds=(0.0, 1.0), input_shape=(2,), num_classes=2)
-    found = module.published_protocol(post, _Points(), {"FGSM": SmallestFGSM(), "PGD": PGD(eps=1e-3)}, 3, 5, 0)
-    assert found["FGSM"] == 0.0
-    assert found["FGSM failed"] == 0.0
-    assert math.isnan(found["PGD"])
-    assert found["PGD failed"] == 1.0
+    result = module.published_protocol(
+        post, _Points(), {"FGSM": SmallestFGSM(), "PGD": PGD(eps=1e-3)}, num_points=3, num_pairs=5, seed=0
+    )
+    assert result["FGSM"] == 0.0
+    assert result["FGSM failed"] == 0.0
+    assert math.isnan(result["PGD"])
+    assert result["PGD failed"] == 1.0
 
 
 def test_cells_say_what_is_infinite_or_missing():

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
 from bayesrob import data
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, shared, table, tree
 
+STUDY = "semantic_gradients"
 pytestmark = pytest.mark.slow  # its smoke run trains and attacks many networks
-
-
-@pytest.fixture(scope="module")
-def module():
-    return study("semantic_gradients")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study")
-    module.main(scale="smoke", out=out / "semantic_gradients", posteriors=out / "posteriors")
-    return out / "semantic_gradients"
 
 
 def test_report_shows_everything(folder):
@@ -42,13 +29,13 @@ def test_gradients_that_are_the_image_align_with_it_and_not_with_another_s(modul
     y = torch.arange(20) % 4
     dataset = data.from_arrays(x, y, x, y)
     rival = (y + 1) % 4
-    found = module.alignment(x - x.mean(0), dataset, rival, seed=0)
-    np.testing.assert_allclose(found["cosine"].sel(what="image", whose="own"), 1)
-    other = found["other"].values
+    result = module.alignment(x - x.mean(0), dataset, rival, seed=0)
+    np.testing.assert_allclose(result["cosine"].sel(what="image", whose="own"), 1)
+    other = result["other"].values
     assert sorted(other) == list(range(20))
     assert (other != np.arange(20)).all()
     same = y.numpy() == y.numpy()[other]
-    np.testing.assert_allclose(found["cosine"].sel(what="image", whose="other"), np.where(same, 1, -1 / 3), atol=1e-6)
+    np.testing.assert_allclose(result["cosine"].sel(what="image", whose="other"), np.where(same, 1, -1 / 3), atol=1e-6)
     towards = module.alignment(torch.eye(4)[y] - torch.eye(4)[rival], dataset, rival, seed=0)
     np.testing.assert_allclose(towards["cosine"].sel(what="class means", whose="own"), 1)
 
@@ -61,7 +48,7 @@ def test_agreement_and_what_chance_would_give(module):
 
 
 def test_nearest_images_vote(module):
-    from shared.semantic_tasks import nearest
+    nearest = shared("semantic_tasks").nearest
 
     x = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1]])
     y = torch.tensor([1, 1, 0, 2, 2])
@@ -71,17 +58,17 @@ def test_nearest_images_vote(module):
 def test_ways_end_at_the_very_images(module):
     generator = torch.Generator().manual_seed(0)
     x, moved = (torch.rand(5, 1, 4, 4, generator=generator) for _ in range(2))
-    found = module.way(x, moved)
-    assert torch.equal(found[0], x)
-    assert torch.equal(found[-1], moved)
-    torch.testing.assert_close(found[5], (x + moved) / 2)
+    result = module.way(x, moved)
+    assert torch.equal(result[0], x)
+    assert torch.equal(result[-1], moved)
+    torch.testing.assert_close(result[5], (x + moved) / 2)
 
 
 def test_where_minds_change_on_a_known_way(module):
     """Of three points one is wrong from the start and one never changes: one is left, which passes through a third class."""
     network = np.array([[0, 0, 2, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]]).T
     judge = np.array([[0, 0, 0, 0, 2], [0] * 5, [0] * 5]).T
-    found = xr.Dataset(
+    result = xr.Dataset(
         {
             "called": (("who", "t", "point"), np.stack([network, judge])),
             "old": ("point", [0, 0, 0]),
@@ -89,7 +76,7 @@ def test_where_minds_change_on_a_known_way(module):
         },
         coords={"who": ["the network", "judge"], "t": np.linspace(0, 1, 5)},
     )
-    cells = module.way_cells(found)
+    cells = module.way_cells(result)
     assert cells["points"] == "1"
     assert cells["changes at"] == "0.750 [0.750, 0.750]"
     assert cells["the network: old or new"] == "0.667"

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 import bayesrob as br
-from tests.studies.helpers import check_report, manifest, study, table, tree
+from tests.studies.helpers import check_report, manifest, shared, table, tree
+
+STUDY = "what_counts"
 
 
 @pytest.fixture(scope="module")
-def module():
-    return study("what_counts")
-
-
-@pytest.fixture(scope="module")
-def folder(module, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("study") / "what"
-    module.main(scale="smoke", out=out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def found(folder):
+def definitions(folder):
     return {name: node.to_dataset() for name, node in tree(folder, "definitions").children.items()}
 
 
@@ -33,38 +21,38 @@ def test_report_shows_everything(folder):
     check_report(folder)
 
 
-def test_a_threshold_between_two_points_is_robust_or_not_by_the_definition(found):
+def test_a_threshold_between_two_points_is_robust_or_not_by_the_definition(definitions):
     """The article's claim, exactly: at eps none is robust by the norm alone, all are while the label has to stay."""
     for radius, norm in (("0.04", 1.0), ("0.1", 0.0)):
-        at = found[f"two_points-l_inf_{radius}"].sel(classifier="threshold at eps/2")
+        at = definitions[f"two_points-l_inf_{radius}"].sel(classifier="threshold at eps/2")
         assert float(at["accuracy"]) == 1
         assert float(at["worst_case_accuracy"].sel(definition="norm")) == norm
         assert float(at["worst_case_accuracy"].sel(definition="label_invariant")) == 1
 
 
-def test_the_bayes_classifier_of_the_nearest_point_has_no_label_invariant_example(found):
+def test_the_bayes_classifier_of_the_nearest_point_has_no_label_invariant_example(definitions):
     """At any radius, under any attack: so it keeps the Bayes accuracy, whatever it loses by the norm alone."""
     seen = 0
-    for each in found.values():
+    for each in definitions.values():
         if "Bayes of pi(x)" in each["classifier"].values:
             at, seen = each.sel(classifier="Bayes of pi(x)"), seen + 1
             assert int(at["count"].sel(definition="label_invariant").sum()) == 0
             assert float(at["worst_case_accuracy"].sel(definition="label_invariant")) == float(at["accuracy"])
     assert seen == 2
-    assert float(found["toy-l_inf_6"].sel(classifier="Bayes of pi(x)", definition="norm")["worst_case_accuracy"]) < 0.1
+    assert float(definitions["toy-l_inf_6"].sel(classifier="Bayes of pi(x)", definition="norm")["worst_case_accuracy"]) < 0.1
 
 
-def test_the_label_invariant_definition_only_takes_examples_away(found):
-    for each in found.values():
+def test_the_label_invariant_definition_only_takes_examples_away(definitions):
+    for each in definitions.values():
         norm, invariant = (each["adversarial_example"].sel(definition=kind) for kind in ("norm", "label_invariant"))
         assert not (invariant & ~norm).any()
         worst = each["worst_case_accuracy"]
         assert (worst.sel(definition="label_invariant") >= worst.sel(definition="norm")).all()
 
 
-def test_asking_for_label_invariant_examples_finds_those_that_pgd_walks_past(found):
+def test_asking_for_label_invariant_examples_finds_those_that_pgd_walks_past(definitions):
     """In the toy: linear Bayes off the support. PGD ends where the label has changed; the attacks that ask do not."""
-    at = found["toy-l_inf_6"].sel(classifier="weak alone", definition="label_invariant")["adversarial_example"]
+    at = definitions["toy-l_inf_6"].sel(classifier="weak alone", definition="label_invariant")["adversarial_example"]
     by_pgd, asked = (int(at.sel(attack=name).sum()) for name in ("PGD", "PGD, label-invariant"))
     assert by_pgd == 0
     assert asked > 10
@@ -91,14 +79,14 @@ def test_closed_forms_against_a_million_points(module):
     likelier = {s: s * odds + 2 * eta * z > 0 for s in (1, -1)}  # the label stays the likelier one
     mass = {1: p, -1: 1 - p}
     weak = sum(mass[s] * weight[(z < 0) & likelier[s]].sum() for s in (1, -1))
-    kept = sum(mass[s] * weight[likelier[s]].sum() for s in (1, -1))
+    rest = sum(mass[s] * weight[likelier[s]].sum() for s in (1, -1))
     exact = module.exact_moved()
     np.testing.assert_allclose(exact["weak alone"], [weight[z < 0].sum(), weak], rtol=1e-3)
-    np.testing.assert_allclose(exact["Bayes, linear"], [1 - kept, 0], rtol=1e-3)
+    np.testing.assert_allclose(exact["Bayes, linear"], [1 - rest, 0], rtol=1e-3)
 
 
 def test_rules_are_what_their_names_say(module):
-    from shared.known_worlds import WORLDS, rules
+    WORLDS, rules = shared("known_worlds").WORLDS, shared("known_worlds").rules
 
     for name in ("toy", "spheres", "moons"):
         world = WORLDS[name]
@@ -115,11 +103,11 @@ def test_rules_are_what_their_names_say(module):
                 assert (guess == data.y_test).float().mean() > 0.8
 
 
-def test_the_table_holds_the_trees_numbers(folder, found):
+def test_the_table_holds_the_trees_numbers(folder, definitions):
     rows = table(folder, "definitions")
-    assert len(rows) == sum(each.sizes["classifier"] for each in found.values())
+    assert len(rows) == sum(each.sizes["classifier"] for each in definitions.values())
     for row in rows.to_dict("records"):
-        at = found[f"{row['world']}-{row['ball']}".replace(" ", "_")].sel(classifier=row["classifier"])
+        at = definitions[f"{row['world']}-{row['ball']}".replace(" ", "_")].sel(classifier=row["classifier"])
         for kind in ("norm", "label_invariant"):
             value = float(at["worst_case_accuracy"].sel(definition=kind))
             assert row[f"robust, {kind.replace('_', '-')}"].startswith(f"{value:.3f} [")
