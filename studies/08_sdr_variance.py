@@ -1,4 +1,4 @@
-"""Figure 9 and theorem 1 of Liu & Sha's report on the stochastic delta rule: does learned variance shrink, and at what price?
+"""Figure 9 and theorem 1 of Liu & Sha's report on the stochastic delta rule: does learned variance shrink, at what price?
 
 The sum of all sigma after every epoch, accuracy on test points beside accuracy under FGSM, for learnable SDR on an MLP
 (MNIST) and a ResNet-18 (CIFAR-10). The report's FGSM is made on one draw and scored on another (20 sets an epoch; it does
