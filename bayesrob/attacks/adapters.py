@@ -29,13 +29,16 @@ from bayesrob.types import Batch, Bounds
 __all__ = ["ART", "Foolbox", "to_art", "to_foolbox"]
 
 _OVERSHOOT = 1e-6
-"""Of the width of the bounds (at least of one): what rounding may add. It is clipped; what is further outside is refused."""
+"""Largest excess over the bounds that counts as rounding and is clipped, relative to their width (at least 1)."""
 
 
 def to_foolbox(post: Predictive) -> Any:
     """`post` as a `foolbox.PyTorchModel`, whose logits are the log posterior predictive probabilities.
 
-    Fresh draws are drawn anew at each call; `post.freeze(n)` or `post[:n]` first for held or fewer ones.
+    Fresh draws are drawn anew at each call; use `post.freeze(n)` for held draws and `post[:n]` for fewer.
+
+    Args:
+        post: a classifier with bounds.
 
     Raises:
         InputError: foolbox is not installed, or `post` has no classes or no bounds.
@@ -51,9 +54,8 @@ def to_art(post: Predictive, loss: Any = None, input_shape: tuple[int, ...] | No
 
     Args:
         post: a classifier; `clip_values` are its bounds.
-        loss: of log-probabilities. None: `NLLLoss`, -log p(y | x); `CrossEntropyLoss` is the same there, as the softmax of
-            log-probabilities changes nothing, but for rounding.
-        input_shape: of one input, where `post` does not know it.
+        loss: loss of log-probabilities. None: `NLLLoss`, -log p(y | x), which here equals `CrossEntropyLoss`.
+        input_shape: shape of one input, needed if `post` does not know it.
 
     Raises:
         InputError: ART is not installed, or `post` has no classes.
@@ -66,15 +68,15 @@ def to_art(post: Predictive, loss: Any = None, input_shape: tuple[int, ...] | No
             "ART must know both.",
             "Give them: to_art(post, input_shape=...), from_modules(..., num_classes=...).",
         )
-    return _art_classifier(post, shape, post.out_features, post.bounds, next(post.parameters()).device, loss)
+    return _art_classifier(post, shape, post.out_features, post.bounds, device=next(post.parameters()).device, loss=loss)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Adapter(Attack):
-    """What both have in common: the module that the library sees, seeds, counts, and the check of what comes back.
+    """What both adapters share: the module that the library sees, seeds, counts, and the check of the result.
 
-    Queries and gradients are counted in points that went through the module, per attacked point and rounded up: the
-    libraries look at points that they have given up as well. A forward pass that a gradient came back through is none.
+    Queries and gradients are counted in points that went through the module, per attacked point and rounded up, because the
+    libraries go on evaluating points that they have given up. A forward pass that a gradient came back through is no query.
     """
 
     def __post_init__(self) -> None:
@@ -97,18 +99,19 @@ class _Adapter(Attack):
 
     @abc.abstractmethod
     def _generate(self, module: nn.Module, victim: Victim, x: Batch) -> Tensor:
-        """What the library makes of `x`."""
+        """The adversarial inputs that the library returns for `x`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Foolbox(_Adapter):
     """Any attack of foolbox 3 (Rauber et al. 2020) on the posterior predictive `post(x)`.
 
+    A target becomes foolbox's `TargetedMisclassification`. Further settings: see `Attack`.
+
     Args:
-        attack: made by foolbox, e.g. `foolbox.attacks.LinfPGD(steps=40)`.
-        eps: radius in the attack's own norm, in the inputs' own unit (`epsilons`). None: the smallest perturbation, for
-            foolbox's minimization attacks.
-        target: by `TargetedMisclassification`. label, skip_misclassified, num_draws, draws: see `Attack`.
+        attack: an attack object of foolbox, e.g. `foolbox.attacks.LinfPGD(steps=40)`.
+        eps: radius in the attack's own norm, in the inputs' own unit (foolbox's `epsilons`). None: the smallest
+            perturbation, for foolbox's minimization attacks.
     """
 
     attack: Any
@@ -132,7 +135,7 @@ class Foolbox(_Adapter):
         if self.eps is not None:
             check_radius(self.eps)
         if self.eps is None and isinstance(inner, base.FixedEpsilonAttack):
-            raise InputError(f"{inner} without eps.", "It looks inside a ball of fixed radius.", "Give eps.")
+            raise InputError(f"{inner} without eps.", "It searches a ball of fixed radius.", "Give eps.")
 
     @property
     def only_accuracy(self) -> bool:
@@ -157,13 +160,12 @@ class Foolbox(_Adapter):
 class ART(_Adapter):
     """Any evasion attack of the Adversarial Robustness Toolbox (Nicolae et al. 2018) on the posterior predictive `post(x)`.
 
-    ART computes in float32, whatever the predictive does; its loss is `NLLLoss` on log-probabilities.
+    ART computes in float32, whatever the predictive does; its loss is `NLLLoss` on log-probabilities. With a target, the
+    attack that `make` returns must be `targeted`, and without one it must not be. Further settings: see `Attack`.
 
     Args:
-        make: from ART's classifier to its attack, e.g. `lambda c: ProjectedGradientDescent(c, eps=0.1, verbose=False)`.
-        smallest: whether it looks for the smallest perturbation (DeepFool, Carlini & Wagner): then only accuracy is scored.
-        target: as for every attack; the attack that `make` makes must be `targeted` then, and must not be without.
-        label, skip_misclassified, num_draws, draws: see `Attack`.
+        make: a function from ART's classifier to its attack, as `lambda c: ProjectedGradientDescent(c, eps=0.1)`.
+        smallest: whether the attack minimises the perturbation (DeepFool), so that only accuracy is scored.
     """
 
     make: Callable[[Any], Any]
@@ -193,7 +195,7 @@ class ART(_Adapter):
 
     def _generate(self, module: nn.Module, victim: Victim, x: Batch) -> Tensor:
         shape = tuple(x.shape[1:])
-        attack = self.make(_art_classifier(module, shape, victim.num_classes, victim.bounds, x.device))
+        attack = self.make(_art_classifier(module, shape, victim.num_classes, victim.bounds, device=x.device))
         if not callable(getattr(attack, "generate", None)):
             raise InputError(
                 f"make gave a {type(attack).__name__}.", "An evasion attack of ART has `generate`.", "Return the attack."
@@ -209,7 +211,7 @@ class ART(_Adapter):
 
 
 class _Seen(nn.Module):
-    """The posterior predictive as the library sees it; counts the points that pass, forward and back."""
+    """The posterior predictive as the library sees it, which counts the points of its forward and backward passes."""
 
     def __init__(self, victim: Victim, seed: Callable[[], int]):
         super().__init__()
@@ -237,7 +239,7 @@ class _Seen(nn.Module):
 
 @contextlib.contextmanager
 def _global_seeds(seed: int) -> Iterator[None]:
-    """The libraries draw from the global generators of torch, numpy and Python: seeded here, and restored."""
+    """Seed the global generators of torch, numpy and Python, which the libraries use, and restore them afterwards."""
     before = np.random.get_state(), random.getstate()  # noqa: NPY002
     with rng.global_seed(seed, "adapter"):
         try:
@@ -269,7 +271,7 @@ def _checked_result(name: str, z: Tensor, x: Batch, bounds: Bounds | None) -> Ba
 
 
 def _art_classifier(
-    module: nn.Module, shape: tuple[int, ...], classes: int, bounds: Bounds | None, device: torch.device, loss: Any = None
+    module: nn.Module, shape: tuple[int, ...], classes: int, bounds: Bounds | None, *, device: torch.device, loss: Any = None
 ) -> Any:
     return _library("art.estimators.classification").PyTorchClassifier(
         module,

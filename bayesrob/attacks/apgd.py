@@ -26,19 +26,24 @@ class APGD(BallAttack):
     """PGD with momentum whose step halves, back at the best point, when the objective stalls (Croce & Hein 2020).
 
     Steps start at 2 eps; checkpoints, conditions 1 and 2 and the momentum of 0.75 are those of the paper (section 3). Of
-    all iterates each point keeps the one that meets the criterion, and among those (or none) the highest objective.
-    Restarts are for the points that no run has broken yet.
+    all iterates each point keeps one that meets the criterion, and among those (or if there is none) the one with the
+    highest objective. Restarts are for the points that no run has broken yet. Further settings: see `Attack`.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
-        steps: 100 and
-        restarts: 1, AutoAttack's.
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
+        steps: gradient steps of each restart (100, as in AutoAttack).
+        restarts: random starting points (1, as in AutoAttack).
         objective: "expected_loss" and "predictive_loss" are cross-entropies (APGD-CE: of the mean loss or of the mean
-            prediction), "dlr" the difference of logits ratio (APGD-DLR; with two classes the margin).
-        classes: 0: as said. k, with "dlr": the targeted DLR towards each of the k likeliest wrong classes in turn (APGD-T;
-            9 in AutoAttack), for the points that are not broken yet. It needs four classes; with three the plain DLR is
-            the one that exists, with two the margin, and both have nothing to choose.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+            prediction), "dlr" is the difference of logits ratio (APGD-DLR; with two classes the margin).
+        classes: 0 climbs `objective`. k, with "dlr", climbs the targeted DLR towards each of the k likeliest wrong classes
+            in turn (APGD-T; 9 in AutoAttack), for the points that are not broken yet. That needs four classes: with three
+            the plain DLR is climbed and with two the margin, which have nothing to choose.
+
+    Example:
+        >>> z = br.attacks.APGD(eps=0.1, steps=3)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     steps: int = 100
@@ -56,7 +61,7 @@ class APGD(BallAttack):
         if self.classes and (self.objective != "dlr" or self.target is not None):
             raise InputError(
                 f"classes={self.classes} with objective={self.objective!r} and target={self.target!r}.",
-                "Several classes in turn are the targeted DLR's.",
+                "Only the targeted DLR tries several classes.",
                 'Give objective="dlr" and no target, or classes=0.',
             )
 
@@ -70,9 +75,9 @@ class APGD(BallAttack):
         for objective in objectives:
             for _ in range(self.restarts):
                 chosen = TargetedDLR(objective[left]) if isinstance(objective, Tensor) else objective
-                found, fooled, reached = self._climb(victim, x[left], left, chosen, generator)
+                candidate, fooled, reached = self._climb(victim, x[left], left, chosen, generator)
                 better = fooled | (reached > value[left])
-                best[left] = torch.where(per_point(better, x), found, best[left])
+                best[left] = torch.where(per_point(better, x), candidate, best[left])
                 value[left] = torch.where(better, reached, value[left])
                 left = left[~fooled]
                 if len(left) == 0:
@@ -82,7 +87,7 @@ class APGD(BallAttack):
     def _climb(
         self, victim: Victim, x: Batch, rows: Int[Tensor, " row"], objective: str | Objective, generator: torch.Generator
     ) -> tuple[Batch, Tensor, Float[Tensor, " row"]]:
-        """One run: each point's best iterate, whether it meets the criterion, and its objective."""
+        """One run: returns each point's best iterate, whether it meets the criterion, and its objective."""
         z = previous = random_point(x, self.eps, self.norm, victim.bounds, generator)
         gradient, log_predictive, loss = victim.gradient_and_prediction(z, objective, rows)
         fooled = victim.judged(log_predictive, z, rows)
@@ -123,7 +128,11 @@ class APGD(BallAttack):
 
 
 class TargetedDLR(Pooled):
-    """-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2) of the sorted z = log predictive: towards t (Croce & Hein 2020, equation 7)."""
+    """-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2) of the sorted z = log predictive: towards t (Croce & Hein 2020, equation 7).
+
+    Args:
+        towards: the class t of each point.
+    """
 
     def __init__(self, towards: Int[Tensor, " batch"]):
         self.towards = towards
@@ -136,11 +145,11 @@ class TargetedDLR(Pooled):
 
 
 def checkpoints(steps: int) -> list[int]:
-    """After how many steps the step is reconsidered: p_1 = 0.22 of them, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06)."""
+    """The steps after which the step size may halve: p_1 = 0.22 of all, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06)."""
     gap, least, shrink = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
-    found, at = [], gap
+    result, at = [], gap
     while at <= steps:
-        found.append(at)
+        result.append(at)
         gap = max(gap - shrink, least)
         at += gap
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""AutoAttack: several attacks in turn, each on what the ones before have left."""
+"""AutoAttack: several attacks one after the other, each on the points that the ones before have not broken."""
 
 from __future__ import annotations
 
@@ -46,17 +46,25 @@ class AutoAttack(BallAttack):
 
     "standard": APGD on the cross-entropy of the averaged prediction, APGD on the targeted DLR (9 classes), targeted FAB
     (9 classes), Square (5,000 queries). "rand", for stochastic defences: APGD on the mean loss and on the DLR, where every
-    step averages over fresh draws (expectation over transformation; the original takes 20, here `num_draws`). Each attack
-    gets what the ones before have left; success is judged on one set of draws. `evaluate` scores on draws that no attack
-    has seen, with a binomial interval, where the original scores a random defence once. Points that nothing breaks get the
-    candidate of the highest margin inside the ball, points that are wrong already the first attack's.
+    step averages over fresh draws (expectation over transformation; the original takes 20, here `num_draws`).
+
+    Each attack gets the points that the ones before have not broken; success is judged on one set of draws. `evaluate`
+    scores on draws that no attack has seen, with a binomial interval, where the original scores a random defence once.
+    Points that nothing breaks get the candidate of the highest margin inside the ball; points that are wrong already get
+    the first attack's. The success criterion and the draws (see `Attack`) are handed on to the attacks of a version.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
         version: "standard" or "rand".
-        attacks: others instead, in this order; those that look for smallest perturbations count where they end inside the
-            ball.
-        criterion, label, skip_misclassified, num_draws, draws: see `Attack`; handed on to the attacks of a version.
+        attacks: other attacks instead of a version's, in this order; those that look for the smallest perturbation count
+            where their result lies inside the ball.
+
+    Example:
+        >>> members = (br.attacks.FGSM(eps=0.1), br.attacks.PGD(eps=0.1, steps=3))
+        >>> z = br.attacks.AutoAttack(eps=0.1, attacks=members)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     version: Literal["standard", "rand"] = "standard"
@@ -71,7 +79,9 @@ class AutoAttack(BallAttack):
         if self.attacks is not None:
             good = isinstance(self.attacks, tuple) and len(self.attacks) > 0
             if not good or not all(isinstance(attack, Attack) for attack in self.attacks):
-                raise InputError(f"attacks is {self.attacks!r}.", "They run in turn.", "Give a tuple of attacks, or None.")
+                raise InputError(
+                    f"attacks is {self.attacks!r}.", "They run one after the other.", "Give a tuple of attacks, or None."
+                )
 
     @property
     def only_accuracy(self) -> bool:
@@ -107,15 +117,15 @@ class AutoAttack(BallAttack):
         margin = x.new_full((len(x),), -torch.inf)
         left = torch.arange(len(x), device=x.device)
         for attack in self.members():
-            found, queries, gradients = attack.run(victim.predictive, x[left], victim.y[left], next_seed(generator))
+            candidate, queries, gradients = attack.run(victim.predictive, x[left], victim.y[left], next_seed(generator))
             victim.queries[left] += queries
             victim.gradients[left] += gradients
-            inside = norms(found - x[left], self.norm) <= self.eps * (1 + 1e-6) + 1e-7
-            found = project(found, x[left], self.eps, self.norm, victim.bounds)
-            fooled = inside & victim.fooled(found, left)
-            value = victim.loss(found, "margin", left)
+            inside = norms(candidate - x[left], self.norm) <= self.eps * (1 + 1e-6) + 1e-7
+            candidate = project(candidate, x[left], self.eps, self.norm, victim.bounds)
+            fooled = inside & victim.fooled(candidate, left)
+            value = victim.loss(candidate, "margin", left)
             better = inside & (fooled | (value > margin[left]))
-            best[left] = torch.where(per_point(better, x), found, best[left])
+            best[left] = torch.where(per_point(better, x), candidate, best[left])
             margin[left] = torch.where(better, value, margin[left])
             left = left[~fooled]
             if len(left) == 0:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from bayesrob.arguments import whole
 from bayesrob.attacks.bv import UnsignedStep
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError, ModelWarning, check_name
@@ -22,27 +23,31 @@ __all__ = ["BiasAttack", "VarianceAttack"]
 
 @dataclasses.dataclass(frozen=True)
 class BiasAttack(UnsignedStep):
-    """x + eps * direction in which the bias of a set of models grows: of what all of them share.
+    """x + eps * direction in which the bias of a set of models grows: the error that all of them share.
 
-    The models are the predictive's draws (`predictive.from_modules` makes one of several predictives). The bias is that of
-    `analysis.bias_variance`: of classes -log pi_star_y, of a regression (f - f_bar)^2, where f is the label passed: give the
-    noise-free value if it is known. Squared error: the paper's corollary I names -grad f_bar, along which every prediction
-    falls; that raises the bias where f_bar < f and lowers it elsewhere. Its gradient, 2 (f_bar - f) grad f_bar, carries the
-    sign. Of classes the two are one.
+    The models are the predictive's draws (`predictive.from_predictives` makes one of several predictives). The bias is that
+    of `analysis.bias_variance`: for classes -log pi_star_y, for a regression (f - f_bar)^2, where f is the label passed:
+    give the noise-free value if it is known. Further settings: see `BV`.
+
+    For squared error, corollary I of Aboutalebi et al. 2020 names -grad f_bar, along which every prediction falls; that
+    raises the bias where f_bar < f and lowers it elsewhere. The gradient, 2 (f_bar - f) grad f_bar, carries the sign. For
+    classes the two are one. With a target, the target's bias falls.
 
     Args:
-        eps: length of the step in units of the direction. Not used if `mse` is given.
-        mse, mse_per, clip: see `BV`.
-        direction: "exact", the gradient; "paper", of a regression -grad f_bar (several outputs: of their mean).
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`; with a target, its bias falls.
+        direction: "exact", the gradient; "paper", for a regression -grad f_bar (several outputs: of their mean).
 
     Warns:
         ModelWarning: points whose direction is exactly zero stay where they are.
+
+    Example:
+        >>> z = br.attacks.BiasAttack(mse=0.01)(post, x, y)
+        >>> z.shape == x.shape
+        True
     """
 
     direction: Literal["exact", "paper"] = "exact"
 
-    paper: ClassVar[str] = "seed paper 000, corollaries I"
+    paper: ClassVar[str] = "Aboutalebi et al. 2020, corollaries I"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,37 +64,38 @@ class BiasAttack(UnsignedStep):
 class VarianceAttack(UnsignedStep):
     """x + eps * direction in which a set of models comes to differ: their variance grows, whatever the labels are.
 
-    The models are the predictive's draws (`predictive.from_modules` makes one of several predictives). The direction is the
-    gradient of the variance of `analysis.bias_variance`: of classes -log sum_c exp(mean_t log pi_t,c) (theorem 3, corollary
-    II), of a regression mean_t (f_t - f_bar)^2, that is 2 mean_t (f_t - f_bar)(grad f_t - grad f_bar) (theorem 2).
+    The models are the predictive's draws (`predictive.from_predictives` makes one of several predictives). The direction is
+    the gradient of the variance of `analysis.bias_variance`: for classes -log sum_c exp(mean_t log pi_t,c), for a regression
+    mean_t (f_t - f_bar)^2, that is 2 mean_t (f_t - f_bar)(grad f_t - grad f_bar) (Aboutalebi et al. 2020, theorems 2 and 3,
+    corollaries II). Further settings: see `BV`.
 
     Args:
-        eps: length of the step in units of the direction. Not used if `mse` is given.
-        mse, mse_per, clip: see `BV`.
-        model: None: of all models. t: of the t-th alone, as the corollaries are printed, 2 (f_t - f_bar)(grad f_t -
-            grad f_bar), or grad KL(pi_star || pi_t); the mean of these over t is the direction of all. It holds the draws.
-        criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+        model: None: all models. t: the t-th alone, as the corollaries are printed, 2 (f_t - f_bar)(grad f_t - grad f_bar),
+            or grad KL(pi_star || pi_t); the mean of these over t is the direction of all. The draws are held then.
 
     Raises:
         InputError: fewer than two models, or no model t.
 
     Warns:
         ModelWarning: points whose direction is exactly zero (equal models) stay where they are.
+
+    Example:
+        >>> z = br.attacks.VarianceAttack(mse=0.01)(post, x, y)
+        >>> z.shape == x.shape
+        True
     """
 
     model: int | None = None
 
     targetable: ClassVar[bool] = False
-    paper: ClassVar[str] = "seed paper 000, corollaries II"
+    paper: ClassVar[str] = "Aboutalebi et al. 2020, corollaries II"
 
     def check_fits(self, predictive: Predictive) -> None:
         super().check_fits(predictive)
         count = self.num_draws or predictive.num_draws
         if count < 2:
             raise InputError("One model has no variance.", "It is the spread of two or more.", "Train more.")
-        good = self.model is None or (not isinstance(self.model, bool) and isinstance(self.model, int))
-        if not good or not 0 <= (self.model or 0) < count:
-            raise InputError(f"model is {self.model!r}.", f"There are {count}, counted from 0.", "Name one, or None.")
+        whole("model", self.model, f"There are {count}, counted from 0.", least=0, most=count - 1, or_none=True)
 
     def towards(self, victim: Victim, x: Batch) -> Batch:
         return _told(self, victim.gradient(x, "variance") if self.model is None else self._of_one(victim, x, self.model))
@@ -119,7 +125,7 @@ def _divergence(pair: Tensor) -> Tensor:
 
 
 def _told(attack: UnsignedStep, direction: Batch) -> Batch:
-    """The direction, with a warning where there is none."""
+    """The direction, after a warning if it is zero for some points."""
     still = int((direction == 0).flatten(1).all(1).sum())
     if still:
         warnings.warn(

@@ -15,11 +15,16 @@ __all__ = ["BIM", "LeastLikely"]
 class BIM(PGD):
     """FGSM in small steps from the input itself (Kurakin et al. 2017, section 2.1): PGD without a random start.
 
+    Further settings: see `PGD`.
+
     Args:
-        steps: 10; their rule for 8-bit images is min(255 eps + 4, 1.25 * 255 eps), which is 32 at eps 0.1.
-        step_size: None: eps / steps for l_inf, so that every component can cross the ball in one direction and no more
-            (their step is one grey level, 1/255); for l_2 as in `PGD`.
-        the others: see `PGD`.
+        steps: gradient steps (10). Their rule for 8-bit images is min(255 eps + 4, 1.25 * 255 eps), which is 32 at eps 0.1.
+        random_start: False starts at the input itself, which makes this method; True is `PGD`.
+
+    Example:
+        >>> z = br.attacks.BIM(eps=0.1, steps=3)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     steps: int = 10
@@ -37,9 +42,15 @@ class BIM(PGD):
 class LeastLikely(BIM):
     """`BIM` towards the class that the clean input's posterior predictive holds least likely (Kurakin et al. 2017).
 
+    Further settings: see `BIM`.
+
     Args:
         target: "least_likely" is the method; other rules are those of `Attack`.
-        the others: see `BIM`.
+
+    Example:
+        >>> z = br.attacks.LeastLikely(eps=0.1, steps=3)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     target: Target = dataclasses.field(default="least_likely", kw_only=True)

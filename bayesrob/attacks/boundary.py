@@ -1,4 +1,4 @@
-"""Boundary Attack: along the decision boundary towards the input, by decisions alone."""
+"""Boundary Attack: along the decision boundary towards the input, using only decisions."""
 
 from __future__ import annotations
 
@@ -24,26 +24,33 @@ __all__ = ["Boundary"]
 class Boundary(Attack):
     """Small steps around the input and towards it, kept while the decision stays wrong (Brendel et al. 2018).
 
-    From a random wrong point, halved back to the boundary: each step goes `spherical_step` * distance in a random direction
-    on the sphere around x, then `source_step` * distance towards x. Both step sizes belong to the point and adapt, as in
-    foolbox 3: of the last 100 checks of the spherical step, more than half should not, less than a fifth must not stay
-    wrong (both sizes grow or shrink by `step_adaptation`); of the last 30 whole steps, between a tenth and a quarter (the
-    source step grows or shrinks).
+    The attack starts at a random wrong point, and bisects the way from there to x. Each step goes
+    `spherical_step` * distance in a random direction on the sphere around x, then `source_step` * distance towards x. Both
+    step sizes belong to the point and adapt as in foolbox 3: of the last 100 checks of the spherical step, more than a half
+    and less than a fifth that stay wrong make both sizes grow or shrink by `step_adaptation`; of the last 30 whole steps,
+    more than a quarter and less than a tenth make the source step grow or shrink.
 
-    Of the predictions only what the criterion makes of them is used. Points that are wrong already, and points for which no
-    start is found, are returned as they are.
+    Only the decisions of the success criterion are used. Points that are wrong already, and points without a wrong
+    start, are returned unchanged. Further settings: see `Attack`.
 
     Args:
-        norm: "l_2", whose spheres it walks on.
-        steps: 5,000 (foolbox: 25,000, the paper: until it has converged); one query each, and every `check_every`-th two.
-        spherical_step, source_step: 0.01, shares of the distance to x, at first. step_adaptation: 1.5.
-        check_every: 10; how often the step sizes' statistics are taken. All as in foolbox 3.
-        convergence: a point whose source step falls below 1e-7 is left, as in foolbox 3.
-        starts: at most so many random points are tried: uniform between the bounds, and without bounds x plus normal noise
+        norm: "l_2", the norm of the spheres.
+        steps: steps of each point (5,000; foolbox has 25,000, the paper goes on until convergence). Each costs one query,
+            and every `check_every`-th two.
+        spherical_step: first length of a step on the sphere, as a share of the distance to x (0.01, as in foolbox 3).
+        source_step: first length of a step towards x, as a share of the distance to x (0.01, as in foolbox 3).
+        step_adaptation: factor by which step sizes grow and shrink (1.5, as in foolbox 3).
+        check_every: number of steps between two checks of the step sizes (10, as in foolbox 3).
+        convergence: a point whose source step falls below this leaves the attack (1e-7, as in foolbox 3).
+        starts: number of random starting points at most: uniform between the bounds, or without bounds x plus normal noise
             whose scale grows from 0.1 to 100,000. A target class may be too rare for that.
-        halvings: 10; the boundary is then within 0.1% of the distance from x to the start.
-        draws: "held": a point that is wrong only for some draws would be kept for ever.
-        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+        halvings: bisections of the way from x to the start (10, which brings the boundary to within 0.1% of that distance).
+        draws: "held", because a point that is wrong for some draws only would never be given up on changing draws.
+
+    Example:
+        >>> z = br.attacks.Boundary(steps=5)(post, x, y)
+        >>> bool((post(z).argmax(1) == y).sum() <= (post(x).argmax(1) == y).sum())
+        True
     """
 
     norm: Literal["l_2"] = "l_2"
@@ -83,8 +90,8 @@ class Boundary(Attack):
 
     def _start(
         self, victim: Victim, x: Batch, rows: Int[Tensor, " row"], generator: torch.Generator
-    ) -> tuple[Int[Tensor, " found"], Batch]:
-        """The points for which a wrong one was found, and that."""
+    ) -> tuple[Int[Tensor, " started"], Batch]:
+        """The points that have a wrong starting point, and that starting point."""
         far, left = x.clone(), torch.arange(len(x), device=x.device)
         for attempt in range(self.starts):
             if len(left) == 0:
@@ -92,9 +99,9 @@ class Boundary(Attack):
             z = self._noise(x[left], attempt, victim.bounds, generator)
             far[left] = z
             left = left[~_wrong(victim, z, rows[left])]
-        found = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        found[left] = False
-        return rows[found], far[found]
+        started = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        started[left] = False
+        return rows[started], far[started]
 
     def _noise(self, x: Batch, attempt: int, bounds: Bounds | None, generator: torch.Generator) -> Batch:
         if bounds is None:
@@ -104,7 +111,7 @@ class Boundary(Attack):
         return clip(lo + (hi - lo) * torch.rand(x.shape, generator=generator, dtype=torch.float32).to(x), bounds)
 
     def _halved(self, victim: Victim, x: Batch, far: Batch, rows: Int[Tensor, " row"]) -> Batch:
-        """The wrong point nearest to x that halving the way between x and `far` finds."""
+        """The wrong point nearest to x on the way to `far`, by bisection."""
         near = x
         for _ in range(self.halvings):
             middle = (near + far) / 2
@@ -117,7 +124,7 @@ class Boundary(Attack):
         spherical, source = x.new_full((len(x),), self.spherical_step), x.new_full((len(x),), self.source_step)
         on_sphere, whole = _Recent(100, x), _Recent(30, x)
         for step in range(1, self.steps + 1):
-            sphere, candidate = _proposals(x, best, spherical, source, victim.bounds, generator)
+            sphere, candidate = _proposals(x, best, spherical, source, bounds=victim.bounds, generator=generator)
             wrong = _wrong(victim, candidate, rows)
             closer = norms(candidate - x, "l_2") < norms(best - x, "l_2")  # rounding, or the bounds, may say no
             best = torch.where(per_point(wrong & closer, x), candidate, best)
@@ -131,7 +138,7 @@ class Boundary(Attack):
             stays = source >= self.convergence
             if not bool(stays.all()):
                 result[left] = best
-                x, best, rows, left, spherical, source = (kept[stays] for kept in (x, best, rows, left, spherical, source))
+                x, best, rows, left, spherical, source = (each[stays] for each in (x, best, rows, left, spherical, source))
                 on_sphere.keep(stays)
                 whole.keep(stays)
                 if len(left) == 0:
@@ -141,12 +148,12 @@ class Boundary(Attack):
 
 
 def _wrong(victim: Victim, z: Batch, rows: Int[Tensor, " row"]) -> Bool[Tensor, " row"]:
-    """The decision, which is all that this attack sees; one query."""
+    """The decision, which is all that this attack sees, at the cost of one query."""
     return victim.judged(victim.predict(z, rows), z, rows)
 
 
 def _proposals(
-    x: Batch, best: Batch, spherical: Tensor, source: Tensor, bounds: Bounds | None, generator: torch.Generator
+    x: Batch, best: Batch, spherical: Tensor, source: Tensor, *, bounds: Bounds | None, generator: torch.Generator
 ) -> tuple[Batch, Batch]:
     """A random point on the sphere around x through `best`, and the one nearer to x that it leads to."""
     tiny = torch.finfo(x.dtype).tiny

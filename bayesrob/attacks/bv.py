@@ -21,7 +21,14 @@ __all__ = ["BV", "UnsignedStep"]
 
 @dataclasses.dataclass(frozen=True)
 class UnsignedStep(Attack):
-    """x + eps * direction, as long as it comes, or scaled to a mean square; see `BV`, which has its settings."""
+    """x + eps * direction, unscaled or scaled to a given mean square: the base of `BV`, `BiasAttack` and `VarianceAttack`.
+
+    Args:
+        eps: length of the step in units of the direction; not used if `mse` is given.
+        mse: mean square of the perturbations of the batch before any clipping; None: the scale is `eps`.
+        mse_per: "batch", or "point": each point's own mean square is `mse`.
+        clip: True keeps the result within the bounds.
+    """
 
     eps: float = 1.0
     mse: float | None = None
@@ -61,25 +68,29 @@ class UnsignedStep(Attack):
 
 @dataclasses.dataclass(frozen=True)
 class BV(UnsignedStep):
-    """x + eps * gradient of -log p_y: no sign, no projection (the paper on bias and variance under attack, Theorem 4).
+    """x + eps * gradient of -log p_y: no sign, no projection (Aboutalebi et al. 2020, theorem 4).
 
     Points move as far as their gradients are long, so that eps is no radius: compare attacks at equal injected
-    perturbation, the mean squared difference, which `mse` sets.
+    perturbation, the mean squared difference, which `mse` sets. Further settings: see `Attack`.
 
     Args:
-        eps: length of the step in units of the gradient; 2.5 is the paper's for CIFAR-10. Not used if `mse` is given.
-        mse: scale the perturbations of the batch by one common factor so that, before any clipping, the mean over points
-            and components of their square is this. None: by eps.
+        eps: length of the step in units of the gradient (2.5, the paper's for CIFAR-10); not used if `mse` is given.
+        mse: the perturbations of the batch are scaled by one common factor so that, before any clipping, the mean of their
+            square over points and components is this number. None: the scale is `eps`.
         mse_per: "batch", or "point": each point's own mean square is `mse`.
-        clip: True keeps the bounds; the paper does not.
-        objective: "predictive_loss" is -log of the averaged prediction's p_y; others see `predictive.objectives`.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+        clip: True keeps the result within the bounds; the paper does not.
+        objective: "predictive_loss" is -log of the averaged prediction's p_y; for others see `predictive.objectives`.
+
+    Example:
+        >>> z = br.attacks.BV(mse=0.01)(post, x, y)
+        >>> bool(((z - x).square().mean() - 0.01).abs() < 1e-4)
+        True
     """
 
     eps: float = 2.5
     objective: str = "predictive_loss"
 
-    paper: ClassVar[str] = "seed paper 000, Theorem 4"
+    paper: ClassVar[str] = "Aboutalebi et al. 2020, theorem 4"
 
     def towards(self, victim: Victim, x: Batch) -> Batch:
         return victim.gradient(x, self.objective)

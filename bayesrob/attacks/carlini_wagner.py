@@ -22,26 +22,30 @@ __all__ = ["CarliniWagner"]
 class CarliniWagner(Attack):
     """min ||d||_2^2 + c max(-margin(x + d), -confidence), by Adam, with the best c by bisection (Carlini & Wagner 2017).
 
-    The margin is that of the log predictive (of one draw: of the logits), positive where the point is adversarial. With
-    bounds the search is over w, x + d = lo + (hi - lo) (tanh w + 1) / 2 (their section V.B), without over d itself. c grows
-    tenfold until something is found, then bisects. The smallest adversarial perturbation met is returned; points that are
-    wrong already, and points that were not broken, are returned as they are. For l_inf climb the margin with PGD or APGD.
+    The margin is that of the log predictive (for one draw: of the logits), positive where the point is adversarial. With
+    bounds the search is over w, x + d = lo + (hi - lo) (tanh w + 1) / 2 (their section V.B), without bounds over d itself. c
+    grows tenfold until the attack succeeds, then bisects. The smallest adversarial perturbation met is returned; points that
+    are wrong already, and points that were not broken, are returned unchanged. For l_inf climb the margin with PGD or APGD.
+    Further settings: see `Attack`.
 
     Args:
         norm: "l_2".
-        searches: 9 values of c for each point, and
-        steps: 1,000 steps each, the paper's code (it says 10,000 for the strongest).
-        lr: Adam's, 0.01 as there.
-        initial_c: 0.001 as there: small, so that the first adversarial found are near.
-        confidence: kappa, by how much another class must lead, in log probability.
-        abort_early: when the loss of a point has not fallen by 0.01% in a tenth of the steps, its lr is divided by four, and
-            its search ends at the fourth time (in their code at the first, at the full lr): at a fixed lr Adam stays up to
-            lr away from the boundary, too far where that is near.
-        objective: "margin", the averaged prediction's; or "margin_per_draw", the mean of the draws' own, to which every draw
-            contributes however sure it is (an HMC posterior of 784-128-10 under N(0, 1): 50 of 100 digits left, against none
-            at a median of 0.62; an SVI posterior: 13 left and 1.01, against none and 1.14). Points count
-            as broken by the prediction.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+        searches: number of values of c for each point (9, as in the paper's code).
+        steps: Adam steps for each c (1,000, as in the paper's code; the paper says 10,000 for the strongest attack).
+        lr: Adam's learning rate (0.01, as in the paper's code).
+        initial_c: the first c (0.001, as in the paper's code: small, so that the first adversarial points are near).
+        confidence: kappa, the log probability by which another class must lead.
+        abort_early: when the loss of a point has not fallen by 0.01% in a tenth of the steps, its learning rate is divided
+            by four, and its search ends at the fourth time. (Their code ends it at the first time, at the full rate; but at
+            a fixed rate Adam stays up to `lr` away from the boundary, too far where the boundary is near.)
+        objective: "margin", the averaged prediction's, or "margin_per_draw", the mean of the draws' own, to which every draw
+            contributes however confident it is. (For an HMC posterior of 784-128-10 under N(0, 1) the first left 50 of 100
+            digits, the second none.) Success is judged by the prediction in either case.
+
+    Example:
+        >>> z = br.attacks.CarliniWagner(searches=2, steps=10, lr=0.1)(post, x, y)
+        >>> bool((post(z).argmax(1) == y).sum() <= (post(x).argmax(1) == y).sum())
+        True
     """
 
     norm: Literal["l_2"] = "l_2"
@@ -72,27 +76,29 @@ class CarliniWagner(Attack):
         if len(rows) == 0:
             return best
         x, nearest = x[rows], x.new_full((len(rows),), torch.inf)
-        found = x.clone()
+        closest = x.clone()
         space = _Space(x, victim)
         c, low, high = x.new_full((len(x),), self.initial_c), x.new_zeros(len(x)), x.new_full((len(x),), torch.inf)
         for _ in range(self.searches):
-            broken = self._search(victim, x, rows, space, c, found, nearest)
+            broken = self._search(victim, rows, space, c, closest=closest, nearest=nearest)
             high, low = torch.where(broken, torch.minimum(high, c), high), torch.where(broken, low, torch.maximum(low, c))
             c = torch.where(high.isfinite(), (low + high) / 2, 10 * c)
-        best[rows] = found
+        best[rows] = closest
         return best
 
-    def _search(
-        self, victim: Victim, x: Batch, rows: Tensor, space: _Space, c: Tensor, found: Batch, nearest: Tensor
-    ) -> Tensor:
-        """Minimise at one c; what is nearer than `nearest` overwrites `found`. Returns who was broken in the last tenth."""
+    def _search(self, victim: Victim, rows: Tensor, space: _Space, c: Tensor, *, closest: Batch, nearest: Tensor) -> Tensor:
+        """Minimise at one c, and return which points were broken in the last tenth of the steps.
+
+        Adversarial points at a distance below `nearest` overwrite `closest` and `nearest`, in place.
+        """
+        x = space.x
         # Whether c is large enough shows at the end: steps larger than the distance pass the boundary at any c.
         broken, recent = torch.zeros(2, len(x), dtype=torch.bool, device=x.device).unbind()
         w = space.start.clone()
         first, second = torch.zeros_like(w), torch.zeros_like(w)
         active = torch.arange(len(x), device=x.device)
         before = torch.full_like(c, torch.inf)
-        # Steps of more than a tenth of the distance known to suffice would only jump about.
+        # Steps of more than a tenth of a distance that suffices would overshoot the boundary.
         rate = (nearest / 10).clamp(max=self.lr)
         floor = rate / 100
         for step in range(1, self.steps + 1):
@@ -104,7 +110,7 @@ class CarliniWagner(Attack):
             hit = victim.judged(log_predictive, z, rows[active]) & (margin >= self.confidence)
             recent[active] |= hit
             nearer = hit & (square.sqrt() < nearest[active])
-            found[active] = torch.where(per_point(nearer, z), z, found[active])
+            closest[active] = torch.where(per_point(nearer, z), z, closest[active])
             nearest[active] = torch.where(nearer, square.sqrt(), nearest[active])
             pull = torch.where(margin < self.confidence, c[active], torch.zeros_like(margin))
             g = (2 * delta - per_point(pull, z) * gradient) * slope
@@ -128,7 +134,7 @@ class CarliniWagner(Attack):
 
 
 class _Space:
-    """Where Adam moves: w with x = lo + (hi - lo) (tanh w + 1) / 2, or where nothing bounds x, w = x."""
+    """The coordinates in which Adam moves: w with x = lo + (hi - lo) (tanh w + 1) / 2, or without bounds w = x."""
 
     def __init__(self, x: Batch, victim: Victim):
         self.bounds = victim.bounds

@@ -1,4 +1,4 @@
-"""What counts as a success: each a frozen dataclass called with log predictive probabilities, labels and inputs."""
+"""Success criteria: frozen dataclasses that are called with log predictive probabilities, labels and inputs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ class Criterion(abc.ABC):
     def __call__(
         self, log_predictive: Outputs, y: Labels, z: Batch, targeted: bool = False, true: Labels | None = None
     ) -> Bool[Tensor, " batch"]:
-        """
+        """Whether each of the perturbed inputs `z` is a success.
+
         Args:
             log_predictive: log posterior predictive probabilities at `z`, `[batch, class]`.
-            y: true labels, or with `targeted` the classes aimed at. z: the perturbed inputs.
+            y: true labels, or with `targeted` the classes to move towards.
+            z: the perturbed inputs, `[batch, *shape]`.
+            targeted: whether `y` are targets.
             true: the true labels, also where `y` are targets; None: `y`.
         """
 
@@ -44,7 +47,13 @@ class Criterion(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Misclassified(Criterion):
-    """The likeliest class is not the true one; for targeted attacks it is the target."""
+    """The likeliest class is not the true one; for targeted attacks it is the target.
+
+    Example:
+        >>> reached = br.attacks.Misclassified()(post(x), y, x)
+        >>> bool((reached == (post(x).argmax(1) != y)).all())
+        True
+    """
 
     def __call__(
         self, log_predictive: Outputs, y: Labels, z: Batch, targeted: bool = False, true: Labels | None = None
@@ -55,7 +64,17 @@ class Misclassified(Criterion):
 
 @dataclasses.dataclass(frozen=True)
 class Confident(Criterion):
-    """Misclassified, and with at least `probability` on the class that is predicted instead."""
+    """Misclassified, and with at least `probability` on the class that is predicted instead.
+
+    Args:
+        probability: the smallest probability of the wrong class that counts (0.5).
+
+    Example:
+        >>> sure = br.attacks.Confident(probability=0.9)(post(x), y, x)
+        >>> wrong = br.attacks.Misclassified()(post(x), y, x)
+        >>> bool((sure <= wrong).all())
+        True
+    """
 
     probability: float = 0.5
 
@@ -71,12 +90,20 @@ class Confident(Criterion):
 
 @dataclasses.dataclass(frozen=True)
 class LabelInvariant(Criterion):
-    """Misclassified, and nature has not changed her mind: p(y | pi(z)) > p(y' | pi(z)) for all other y' (Stutz).
+    """Misclassified, while the true class stays the likeliest under the true distribution of the data (Stutz).
+
+    With pi the projection onto the support of p: p(y | pi(z)) > p(y' | pi(z)) for all other y'.
 
     Args:
         conditional: the true p(y | x), `[batch, *shape] -> [batch, class]`.
         project: pi, the orthogonal projection onto the support of p, `[batch, *shape] -> [batch, *shape]`; None: the
             support is the whole space.
+
+    Example:
+        >>> certain = br.attacks.LabelInvariant(conditional=lambda z: torch.nn.functional.one_hot(y, 2).float())
+        >>> wrong = br.attacks.Misclassified()(post(x), y, x)
+        >>> bool((certain(post(x), y, x) == wrong).all())
+        True
     """
 
     conditional: Callable[[Tensor], Tensor]

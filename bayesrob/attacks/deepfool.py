@@ -26,24 +26,27 @@ class DeepFool(Attack):
 
     With f_k the log predictive and w_k its gradient at the current point, the nearest linearised boundary is that of the k
     with the smallest |f_k - f_y| / ||w_k - w_y||; the step to it is added to those before (algorithm 2; l_inf and others by
-    section 3.3). The model is looked at, and the result lies, at x + (1 + overshoot) * sum of steps, clipped to the bounds.
-    Differences of log probabilities are those of the logits where there is one draw.
+    section 3.3). The model is evaluated, and the result lies, at x + (1 + overshoot) * sum of steps, clipped to the bounds.
+    For one draw, differences of log probabilities are those of the logits.
 
-    Points that are wrong already are returned as they are; a point that the steps did not break is returned where they
-    ended, and is right there.
+    Points that are wrong already are returned unchanged; a point that the steps did not break is returned where they
+    ended, and is right there. Towards a target there is only the target's boundary. Further settings: see `Attack`.
 
     Args:
         norm: "l_2" (the paper's), "l_inf" or "l_1".
-        steps: 50, and
-        classes: 10, the paper's: only so many of the likeliest classes are candidates.
-        overshoot: 0.02, the paper's: the steps lead *to* the boundary, this much further is beyond it. Unless it is 0 every
-            step but the first goes 1e-4 further, too, as in the paper's code.
-        average: "probabilities": the boundaries are the averaged prediction's. "logits": those of the mean of the draws'
-            logits, where every draw pulls; for posteriors whose draws are so sure that the first have no slope (of 100
-            digits 77 of an HMC posterior of 784-128-10 under N(0, 1) were left, and 0:
-            docs/attack_gauntlet.md). Points count as broken by the prediction under either, and for one draw both are one.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`. Towards a target there is but one
-            boundary to go for.
+        steps: linearisations of each point (50, the paper's).
+        classes: number of likeliest classes whose boundaries are candidates (10, the paper's).
+        overshoot: how far beyond the boundary the steps lead, as a share of their length (0.02, the paper's). Unless it is
+            0, every step but the first goes 1e-4 further, too, as in the paper's code.
+        average: "probabilities": the boundaries are those of the averaged prediction. "logits": those of the draws' mean
+            logits, to which every draw contributes, for posteriors whose draws are so confident that the averaged prediction
+            has no slope (of 100 digits 77 and 0 were left of such an HMC posterior: docs/attack_gauntlet.md). Success is
+            judged by the prediction in either case, and for one draw both are the same.
+
+    Example:
+        >>> z = br.attacks.DeepFool(steps=5)(post, x, y)
+        >>> bool((post(z).argmax(1) == y).sum() <= (post(x).argmax(1) == y).sum())
+        True
     """
 
     norm: Literal["l_2", "l_inf", "l_1"] = "l_2"

@@ -27,25 +27,29 @@ class FAB(Attack):
     """The smallest perturbation, by projections onto linearised boundaries inside the bounds (Croce & Hein 2020, FAB).
 
     From the current point and from the input, the smallest moves d and d_0 onto the nearest linearised boundary that stay
-    in the bounds; then x' = (1 - a) (x + 1.05 d) + a (x_0 + 1.05 d_0) with a = min(||d|| / (||d|| + ||d_0||), 0.1)
-    (algorithm 1, equations 8 to 10). Where x' is adversarial it is kept if it is nearer than what was found before, and the
-    next point is x_0 + 0.9 (x' - x_0). At the end three secant steps towards the input (section 3.4).
+    in the bounds are computed; then x' = (1 - a) (x + 1.05 d) + a (x_0 + 1.05 d_0) with a = min(||d|| / (||d|| + ||d_0||),
+    0.1) (algorithm 1, equations 8 to 10). An adversarial x' is recorded if it is the nearest so far, and the next point is
+    x_0 + 0.9 (x' - x_0). The attack ends with three secant steps towards the input (section 3.4).
 
-    Points that are wrong already, and points that were not broken, are returned as they are.
+    Points that are wrong already, and points that were not broken, are returned unchanged. Further settings: see `Attack`.
 
     Args:
         norm: "l_inf", "l_2" or "l_1".
-        steps: 100, the paper's.
-        restarts: 1. The first starts at the input, later ones at a random point at half the distance found so far, or
-            `eps` where nothing was found (equation 11).
+        steps: steps of each restart (100, the paper's).
+        restarts: number of starting points (1). The first is the input; later ones are random points at half the smallest
+            distance so far, or half of `eps` for points that are not broken yet (equation 11).
         classes: 0: in each step the nearest of all boundaries, for which every class's gradient is needed. k: towards each
             of the k likeliest wrong classes in turn, one gradient a step (FAB-T; 9 in AutoAttack).
-        eps: see `restarts`.
-        average: "probabilities": the boundaries are the averaged prediction's. "logits": those of the mean of the draws'
-            logits, where every draw pulls; for posteriors whose draws are so sure that the first have no slope (of 100
-            digits 77 of an HMC posterior of 784-128-10 under N(0, 1) were left, and 29:
-            docs/attack_gauntlet.md). Points count as broken by the prediction under either, and for one draw both are one.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+        eps: largest distance at which later restarts begin, see `restarts`; it does not limit the result.
+        average: "probabilities": the boundaries are those of the averaged prediction. "logits": those of the draws' mean
+            logits, to which every draw contributes, for posteriors whose draws are so confident that the averaged prediction
+            has no slope (of 100 digits 77 and 29 were left of such an HMC posterior: docs/attack_gauntlet.md). Success is
+            judged by the prediction in either case, and for one draw both are the same.
+
+    Example:
+        >>> z = br.attacks.FAB(steps=5)(post, x, y)
+        >>> bool((post(z).argmax(1) == y).sum() <= (post(x).argmax(1) == y).sum())
+        True
     """
 
     norm: Literal["l_inf", "l_2", "l_1"] = "l_inf"
@@ -69,7 +73,7 @@ class FAB(Attack):
         if self.classes and self.target is not None:
             raise InputError(
                 f"classes={self.classes} with target={self.target!r}.",
-                "Either the classes are tried in turn, or one is aimed at.",
+                "Either several classes are tried, or one is the target.",
                 "Leave one of them out.",
             )
 
@@ -94,22 +98,34 @@ class FAB(Attack):
                     ball = "l_2" if self.norm == "l_1" else self.norm
                     offset = random_point(torch.zeros_like(z), 1.0, ball, None, generator)
                     z = clip(z + per_point(radius, z) * offset, victim.bounds)
-                self._search(victim, x[rows], z, rows, away[rows], None if aim is None else aim[rows], best, distance)
+                classes = away[rows], None if aim is None else aim[rows]
+                self._search(victim, z, rows, classes, x=x[rows], best=best, distance=distance)
         self._secant(victim, x, rows[distance[rows].isfinite()], best, distance)
         return best
 
     def _search(
         self,
         victim: Victim,
-        x: Batch,
         z: Batch,
         rows: Int[Tensor, " row"],
-        away: Int[Tensor, " row"],
-        aim: Int[Tensor, " row"] | None,
+        classes: tuple[Int[Tensor, " row"], Int[Tensor, " row"] | None],
+        *,
+        x: Batch,
         best: Batch,
         distance: Tensor,
     ) -> None:
-        """`steps` steps of all points, from `z`; where it finds nearer ones, `best` and `distance` are overwritten."""
+        """`steps` steps of all points, from `z`; nearer adversarial points overwrite `best` and `distance`, in place.
+
+        Args:
+            victim: the predictive under attack.
+            z: where the steps begin.
+            rows: indices of the points.
+            classes: the class that each point moves away from, and the one that it moves towards (None: any).
+            x: the clean inputs of the points.
+            best: the nearest adversarial inputs of all attacked points.
+            distance: their distances.
+        """
+        away, aim = classes
         for _ in range(self.steps):
             gap, slope = self._boundary(victim, z, rows, away, aim)
             flat_z, flat_x, flat_slope = z.flatten(1), x.flatten(1), slope.flatten(1)
@@ -150,14 +166,14 @@ class FAB(Attack):
         return gaps[pick, nearest], slopes[pick, nearest]
 
     def _secant(self, victim: Victim, x: Batch, rows: Tensor, best: Batch, distance: Tensor) -> None:
-        """Three times where a line between a point inside and the one found, outside, says that the boundary is."""
+        """Three secant steps between the input, inside the boundary, and the adversarial point outside."""
         if len(rows) == 0:
             return
         inside, outside = x[rows], best[rows]
         low, high = victim.loss(inside, "margin", rows), victim.loss(outside, "margin", rows)
         for _ in range(3):
             share = (high / (high - low).clamp(min=torch.finfo(x.dtype).tiny)).clamp(0, 1)
-            # A ten-thousandth on the far side: the boundary itself belongs to nobody.
+            # A ten-thousandth beyond the boundary, because points on the boundary itself are not adversarial.
             share = torch.where(low < 0, share * (1 - 1e-4), 0.0)
             z = outside + per_point(share, x) * (inside - outside)
             hit = victim.judged(victim.predict(z, rows, judge=True), z, rows)

@@ -22,13 +22,17 @@ class FGSM(BallAttack):
 
     x + eps * sign(mean over draws of the loss gradient) (Goodfellow et al. 2015; on a posterior Carbone et al. 2020,
     equation 2), clipped to the bounds; for l_2 along the normalised gradient. A component whose gradient is exactly zero
-    stays where it is.
+    stays where it is. Further settings: see `Attack`.
 
     Args:
-        eps: radius in the inputs' own unit; 0.1 of a pixel range of 1 is the papers' MNIST setting.
+        eps: radius, in the inputs' own unit; 0.1 of a pixel range of 1 is the papers' setting for MNIST.
         norm: "l_inf" or "l_2".
-        objective: which average is climbed, see `predictive.objectives`.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+        objective: which average over draws is climbed, see `predictive.objectives`.
+
+    Example:
+        >>> z = br.attacks.FGSM(eps=0.1)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     objective: str = "expected_loss"
@@ -44,8 +48,15 @@ class FGSM(BallAttack):
 class TargetedFGSM(FGSM):
     """One step towards a class: x - eps * sign(gradient of the loss of the target) (Kurakin et al. 2017, section 2.2).
 
+    Further settings: see `FGSM`.
+
     Args:
-        target: the class aimed at; the least likely one by default, as in that paper. See `Attack` for the others.
+        target: the class to move towards; the least likely one by default, as in that paper. Rules: see `Attack`.
+
+    Example:
+        >>> z = br.attacks.TargetedFGSM(eps=0.1, target=1)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     target: Target = dataclasses.field(default="least_likely", kw_only=True)

@@ -38,7 +38,7 @@ def norms(delta: Batch, norm: str) -> Float[Tensor, " batch"]:
 
 
 def clip(x: Batch, bounds: Bounds | None) -> Batch:
-    """`x` with every component inside `bounds`; None leaves it alone."""
+    """`x` with every component inside `bounds`; None changes nothing."""
     return x if bounds is None else x.clamp(*bounds)
 
 

@@ -21,7 +21,7 @@ from bayesrob.types import Batch
 __all__ = ["JSMA", "best_pairs"]
 
 PAIRS = 2**24
-"""So many pairs are compared at once, 64 MB in float32."""
+"""Number of pairs that are compared in one block, 64 MB in float32."""
 
 Slopes = Float[Tensor, "row component"]
 
@@ -34,20 +34,26 @@ class JSMA(Attack):
     theta < 0: alpha < 0 and beta > 0), where alpha is the derivative of F_target and beta that of the sum of the other F_c,
     summed over p and q (algorithm 3, equations 8 to 10). Components that reach a bound leave the search; without bounds each
     is moved once. A point stops where the criterion is met, where `gamma` of the components have changed, or where no pair
-    is left that satisfies both conditions. All pairs are compared, but see `best_pairs`.
+    is left that satisfies both conditions. All pairs are compared (`best_pairs`).
 
     F is the log posterior predictive. Probabilities would not do: they sum to one, so beta = -alpha, and the map says no
-    more than the target's gradient. Nor would logits (implementations' usual choice): there are none of an average over
-    draws, and those of one draw are defined only up to a function of x, on which beta depends. The log predictive is a
-    function of the model alone, and its gradients do not vanish with small probabilities.
+    more than the target's gradient. Nor would logits (implementations' usual choice): an average over draws has none, and
+    those of one draw are defined only up to a function of x, on which beta depends.
+
+    A round takes two gradients and a query, which decides on one set of draws also where those of the gradients are fresh.
+    Further settings: see `Attack`.
 
     Args:
-        theta: what is added to a component, in the inputs' own unit. 1.0, the paper's, takes a pixel of [0, 1] to the bound;
-            negative ones darken.
-        gamma: share of the components that may change, 0.1 (the paper: 0.145, beyond which changes are seen); rounded down.
-        target: "most_likely", the class that is nearest to being predicted; the paper takes each in turn.
-        criterion, label, skip_misclassified, num_draws, draws: see `Attack`. A round takes two gradients and a query, which
-            decides on one set of draws also where those of the gradients are fresh.
+        norm: "l_0", the number of changed components.
+        theta: number that is added to a component, in the inputs' own unit. 1.0, the paper's, takes a pixel of [0, 1] to its
+            upper bound; negative numbers darken.
+        gamma: share of the components that may change, rounded down (0.1; the paper has 0.145, beyond which people notice).
+        target: "most_likely", the class that is nearest to being predicted; the paper takes each class in turn.
+
+    Example:
+        >>> z = br.attacks.JSMA(gamma=1.0)(post, x, y)
+        >>> bool((post(z).argmax(1) == y).sum() <= (post(x).argmax(1) == y).sum())
+        True
     """
 
     norm: Literal["l_0"] = "l_0"
@@ -83,21 +89,21 @@ class JSMA(Attack):
             if len(left) == 0:
                 return z.view_as(x)
             alpha, beta = self._slopes(victim, z[left].view(-1, *x.shape[1:]), left)
-            # Not a number: so is the result then, and `Attack.run` says so.
+            # Where the slopes are not finite the result is NaN, and `Attack.run` refuses it.
             finite = (alpha + beta).isfinite().all(1)
             z[left[~finite]] = torch.nan
             left, alpha, beta = left[finite], alpha[finite], beta[finite]
             if len(left) == 0:
                 return z.view_as(x)
-            first, second, found = best_pairs(alpha, beta, free[left])
-            left, pair = left[found], torch.stack([first, second], dim=1)[found]
+            first, second, exists = best_pairs(alpha, beta, free[left])
+            left, pair = left[exists], torch.stack([first, second], dim=1)[exists]
             if len(left) == 0:
                 return z.view_as(x)
             self._move(z, free, left.unsqueeze(1), pair, victim)
             left = left[~victim.fooled(z[left].view(-1, *x.shape[1:]), left)]
 
     def _move(self, z: Tensor, free: Tensor, rows: Tensor, pair: Int[Tensor, "row 2"], victim: Victim) -> None:
-        """One step of each pair; what has no room afterwards, or is too small a step to be seen, does not move again."""
+        """Move each pair once; components without room afterwards, or that rounding left in place, do not move again."""
         before = z[rows, pair]
         after = before + self.theta
         after = after if victim.bounds is None else after.clamp(*victim.bounds)
@@ -124,9 +130,14 @@ def best_pairs(
 ) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"], Bool[Tensor, " row"]]:
     """The free p, q that maximise -(alpha_p + alpha_q)(beta_p + beta_q), the first sum positive, the second negative.
 
-    Exact, without looking at all pairs: a component for which two others have as high an alpha and as low a beta can be
-    exchanged, in any pair, for one of them that is not its partner, and the product is no smaller. So only those are
-    compared for which at most one other has: one sort and two running maxima find them. Of equal pairs, either.
+    It is exact, and does not compare all pairs: a component for which two others have as high an alpha and as low a beta can
+    be exchanged, in any pair, for one of them that is not its partner, and the product is no smaller. So only components are
+    compared for which at most one other has both; one sort and two running maxima select them. Of equal pairs, either.
+
+    Args:
+        alpha: derivatives of the target's score by each component.
+        beta: derivatives of the sum of the other scores.
+        free: the components that may move.
 
     Returns:
         p < q, and whether there is such a pair.
@@ -136,8 +147,8 @@ def best_pairs(
     largest = _before(down.cummax(1).values)
     second = _before(torch.minimum(down, largest).cummax(1).values)  # second largest of those that come earlier
     keep = free & (down > second)
-    few = (~keep).to(torch.uint8).argsort(stable=True, dim=1)[:, : int(keep.sum(1).max())]
-    up, down = (slopes.masked_fill(~keep, -torch.inf).gather(1, few) for slopes in (up, down))
+    candidates = (~keep).to(torch.uint8).argsort(stable=True, dim=1)[:, : int(keep.sum(1).max())]
+    up, down = (slopes.masked_fill(~keep, -torch.inf).gather(1, candidates) for slopes in (up, down))
     rows, size = up.shape
     best, at = up.new_zeros(rows), torch.zeros(rows, dtype=torch.int64, device=up.device)
     block = max(1, PAIRS // max(1, rows * size))
@@ -152,16 +163,16 @@ def best_pairs(
     if size == 0:  # nothing is free
         return at, at, best > 0
     pair = torch.stack([at // size, at % size], dim=1)
-    pair = order.gather(1, few.gather(1, pair)).sort(dim=1).values
+    pair = order.gather(1, candidates.gather(1, pair)).sort(dim=1).values
     return pair[:, 0], pair[:, 1], best > 0
 
 
 def _scaled(slopes: Slopes, free: Bool[Tensor, "row component"]) -> Slopes:
-    """By the largest, so that products of tiny slopes do not vanish; what is not free, last."""
+    """Slopes divided by the largest, so that products of tiny ones do not vanish; minus infinity where not free."""
     top = slopes.abs().masked_fill(~free, 0.0).amax(1, keepdim=True)
     return (slopes / top.clamp(min=torch.finfo(slopes.dtype).tiny)).masked_fill(~free, -torch.inf)
 
 
 def _before(running: Slopes) -> Slopes:
-    """A running value as it was one place earlier."""
+    """The running values, shifted by one place."""
     return torch.cat([torch.full_like(running[:, :1], -torch.inf), running[:, :-1]], dim=1)

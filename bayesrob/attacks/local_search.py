@@ -1,4 +1,4 @@
-"""Greedy local search over pixels, by the probability of the true class alone."""
+"""Greedy local search over pixels, using only the probability of the true class."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from bayesrob.types import Batch, Bounds, Real
 __all__ = ["LocalSearch", "cyclic", "probe"]
 
 START = 0.1
-"""Share of the pixels that the first round looks at."""
+"""Share of the pixels that are candidates in the first round."""
 REST = 30
-"""Rounds in which a pixel that was perturbed is left alone."""
+"""Number of rounds in which a perturbed pixel is no candidate."""
 MOST = 128
-"""foolbox 2: candidates in a round."""
+"""Number of candidates that foolbox 2 probes in a round."""
 HIGH, LOW = 0.9, 0.3
 """Mean true-class probabilities above which p rises, below which it falls. The paper: "close to one", "e.g. below 0.3"."""
 FACTOR = 2.0
-"""By which p rises and falls; the paper does not say."""
+"""Factor by which p rises and falls; the paper gives none."""
 P_RANGE = (0.5, 100.0)
-"""The size of p adapts inside of this: from where a probe is at a bound to the largest that the paper tries (section 4)."""
+"""Range in which the size of p adapts: from probes at a bound to the largest that the paper tries (section 4)."""
 
 Places = Int[Tensor, "row slot"]
 Mask = Bool[Tensor, "row slot"]
@@ -41,35 +41,45 @@ Mask = Bool[Tensor, "row slot"]
 class LocalSearch(Attack):
     """Perturbs, round by round, the nearby pixels that matter most (Narodytska & Kasiviswanathan 2016, algorithm 3).
 
-    Values are counted from the middle of the bounds, in their width, so that the bounds are LB = -1/2 and UB = 1/2 (as in
-    foolbox 2; the paper asks for LB <= 0 <= UB). In each round, for each point:
+    Values are counted from the middle of the bounds, in units of their width, so that the bounds are LB = -1/2 and UB = 1/2
+    (as in foolbox 2; the paper asks for LB <= 0 <= UB). In each round, for each point:
 
     1. Each candidate pixel is set to p * sign(value) in every channel (`probe`, equation 1), which may lie far outside the
-       bounds: such inputs are asked about, but never returned.
+       bounds: the model is evaluated at such inputs, but they are never returned.
     2. The `pixels` with the lowest probability of the true class (towards a target: the highest one of it) are multiplied by
        r in every channel, cyclically (`cyclic`, algorithm 2), so that they stay inside. Ties are broken at random. (The
        pseudocode sorts in descending order, against its text.)
     3. A point that now meets the criterion is done. For the others, the squares around the pixels just perturbed are the
-       next candidates. The first are a tenth of all pixels, at random.
+       next candidates. The first candidates are a random tenth of all pixels.
 
-    Inputs `[channel, height, width]` have height * width pixels; of any other shape, each component is one, and the squares
-    are intervals. A point for which nothing is found is returned as the last round left it.
+    Inputs `[channel, height, width]` have height * width pixels; in inputs of any other shape, each component is one, and
+    the squares are intervals. A point that is never broken is returned as the last round left it. Further settings: see
+    `Attack`.
 
     Args:
-        variant: "paper": p adapts, point by point: it doubles where the chosen pixels' probes have a mean true-class
-            probability above 0.9 and halves below 0.3 (section 6 says "close to one", "low, e.g. below 0.3", and not by how
-            much), within 1/2 and 100; a perturbed pixel is no candidate in the next 30 rounds, and a point all of whose
-            candidates rest waits. "foolbox2": p stays, nothing rests, and of each round's candidates a random 128 are asked
-            about; overlapping squares make a pixel several candidates there, and as many times is it perturbed.
-        rounds, pixels, half_side, r: 150, 5, 5 and 3/2, the paper's R, t, d and r.
-        p: at first; 10, foolbox 2's. The paper allows any real number, and its sign matters where pixels are at the bounds:
-            `cyclic` takes those to the other side of the middle, while probes with p > 0 look further out on their own, so
-            that the pixels chosen are those that do the least. For images that are mostly black or white take p < 0: with
-            r = 3/2, -1/4 looks at just what `cyclic` does to a pixel at a bound. (Of 92 MNIST images, a network of two
-            hidden layers was fooled on none by p = 10, 1 or 1/2, on all by -10, -1 or -1/4, with 14 pixels; either variant.)
-        batch_size: inputs that are asked about together.
-        draws: "held": scores on changing draws cannot be compared, and decisions flicker.
-        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+        norm: "l_0", the number of changed components.
+        rounds: rounds at most (150, the paper's R).
+        pixels: pixels that are perturbed in a round (5, the paper's t).
+        half_side: half the side of the squares (5, the paper's d).
+        r: factor of a perturbed pixel, between 0 and 2 (3/2, the paper's r).
+        p: value of probes, at first (10, as in foolbox 2). The paper allows any real number, and the sign matters where
+            pixels are at the bounds: `cyclic` takes those to the other side of the middle, while probes with p > 0 move
+            outward on their own side, so that the pixels chosen are those that do the least. For images that are mostly
+            black or white take p < 0: with r = 3/2, -1/4 probes just what `cyclic` does to a pixel at a bound. (Of 92 MNIST
+            images, p = 10 fooled a network on none and p = -10 on all, in either variant.)
+        variant: "paper": p adapts, point by point, within 1/2 and 100. It doubles where the chosen pixels' probes have a
+            mean true-class probability above 0.9 and halves below 0.3 (section 6 says "close to one", "low, e.g. below 0.3",
+            and not by how much); a perturbed pixel is no candidate in the next 30 rounds, and a point without candidates
+            waits. "foolbox2": p stays, perturbed pixels stay candidates, and a random 128 of each round's candidates are
+            probed; a pixel in several squares is several candidates there, and is perturbed as many times.
+        batch_size: number of inputs in one batch of predictions.
+        draws: "held", because scores on changing draws cannot be compared, and decisions on them flicker.
+
+    Example:
+        >>> images = br.predictive.from_modules([net.eval()], bounds=(-5, 5))
+        >>> z = br.attacks.LocalSearch(rounds=2)(images, x, y)
+        >>> bool((z.abs() <= 5).all())
+        True
     """
 
     norm: Literal["l_0"] = "l_0"
@@ -115,9 +125,9 @@ class LocalSearch(Attack):
             if len(left) == 0:
                 break
             asked, is_asked = self._candidates(places, near & (wakes.gather(1, places) <= round_), generator)
-            if asked.shape[1] == 0:  # all rest
+            if asked.shape[1] == 0:  # every candidate was perturbed too recently
                 continue
-            score = self._scores(victim, x, z, left, asked, is_asked, p)
+            score = self._scores(victim, z, asked, is_asked, shape=x.shape[1:], left=left, p=p)
             score, rank = score.sort(dim=1, stable=True)
             score, chosen = score[:, : self.pixels], asked.gather(1, rank[:, : self.pixels])
             taken = score.isfinite()
@@ -134,7 +144,7 @@ class LocalSearch(Attack):
             result[left[moved]] = point
             stays = torch.ones_like(left, dtype=torch.bool)
             stays[moved] = ~victim.judged(victim.predict(point, left[moved]), point, left[moved])
-            left, z, places, near, wakes, p = (kept[stays] for kept in (left, z, places, near, wakes, p))
+            left, z, places, near, wakes, p = (each[stays] for each in (left, z, places, near, wakes, p))
         return result
 
     # ---- candidates -----------------------------------------------------------------------------------------------------
@@ -146,7 +156,7 @@ class LocalSearch(Attack):
         return places, torch.zeros_like(noise, dtype=torch.bool).scatter(1, noise.argsort(1)[:, :count], True)
 
     def _candidates(self, places: Places, usable: Mask, generator: torch.Generator) -> tuple[Places, Mask]:
-        """The usable ones of each point in random order, and which of the columns are such; in foolbox 2 at most 128."""
+        """The usable places of each point in random order, and which slots hold one; in foolbox 2 at most 128."""
         noise = torch.rand(places.shape, generator=generator).to(places.device)
         most = int(usable.sum(1).max())
         most = most if self.variant == "paper" else min(most, MOST)
@@ -159,7 +169,7 @@ class LocalSearch(Attack):
         return nn.functional.max_pool2d(image, 2 * self.half_side + 1, 1, self.half_side).flatten(1) > 0
 
     def _squares(self, chosen: Places, taken: Mask, size: tuple[int, int]) -> tuple[Places, Mask]:
-        """The squares one after the other, so that a pixel stands there once for each square that it is in."""
+        """The squares one after the other, so that a pixel occurs once for each square that it is in."""
         height, width = size
         rows, columns = (
             torch.arange(-reach, reach + 1, device=chosen.device)
@@ -173,9 +183,17 @@ class LocalSearch(Attack):
     # ---- one round ------------------------------------------------------------------------------------------------------
 
     def _scores(
-        self, victim: Victim, x: Batch, z: Planes, left: Tensor, asked: Places, is_asked: Mask, p: Float[Tensor, " row"]
+        self,
+        victim: Victim,
+        z: Planes,
+        asked: Places,
+        is_asked: Mask,
+        *,
+        shape: torch.Size,
+        left: Tensor,
+        p: Float[Tensor, " row"],
     ) -> Float[Tensor, "row slot"]:
-        """Log probability of the true class, or minus that of the target, at each probe; infinite for none."""
+        """Log probability of the true class, or minus that of the target, at each probe; infinite where there is none."""
         assert victim.bounds is not None
         score = z.new_full(asked.shape, torch.inf)
         owners, columns = torch.nonzero(is_asked, as_tuple=True)
@@ -185,20 +203,20 @@ class LocalSearch(Attack):
             old = z[owner]
             new = probe(old.gather(2, index), p[owner].view(-1, 1, 1), victim.bounds)
             rows = left[owner]
-            log_predictive = victim.predict(old.scatter(2, index, new).view(-1, *x.shape[1:]), rows)
+            log_predictive = victim.predict(old.scatter(2, index, new).view(-1, *shape), rows)
             value = log_predictive.gather(1, victim.y[rows].unsqueeze(1)).squeeze(1).to(z.dtype)
             score[owner, column] = (-value if victim.targeted else value).clamp(finite.min, finite.max)
         return score
 
     def _perturbed(self, z: Planes, chosen: Places, taken: Mask, bounds: Bounds) -> Planes:
-        for column, is_taken in zip(chosen.T, taken.T, strict=True):  # one after the other: some may be the same
+        for column, is_taken in zip(chosen.T, taken.T, strict=True):  # one after the other, because a pixel may occur twice
             index = column.view(-1, 1, 1).expand(-1, z.shape[1], 1)
             old = z.gather(2, index)
             z = z.scatter(2, index, torch.where(is_taken.view(-1, 1, 1), cyclic(old, self.r, bounds), old))
         return z
 
     def _adapted(self, p: Float[Tensor, " row"], score: Tensor, taken: Mask, targeted: bool) -> Float[Tensor, " row"]:
-        """p for the next round; towards a target, the probability of all other classes takes the true one's place."""
+        """The p of the next round; towards a target, the probability of all other classes replaces the true class's."""
         probability = 1 - (-score).exp() if targeted else score.exp()
         mean = torch.where(taken, probability, 0.0).sum(1) / taken.sum(1).clamp(min=1)
         factor = torch.where(mean > HIGH, FACTOR, torch.where(mean < LOW, 1 / FACTOR, 1.0))
@@ -208,14 +226,14 @@ class LocalSearch(Attack):
 
 
 def probe(value: Tensor, p: Tensor | Real, bounds: Bounds) -> Tensor:
-    """p * sign(value), of values counted from the middle of the bounds in their width (equation 1)."""
+    """p * sign(value), for values counted from the middle of the bounds in units of their width (equation 1)."""
     lo, hi = bounds
     middle = (lo + hi) / 2
     return middle + (hi - lo) * p * (value - middle).sign()
 
 
 def cyclic(value: Tensor, r: Real, bounds: Bounds) -> Tensor:
-    """r * value, of values counted likewise, and what leaves [-1/2, 1/2] comes back at the other end (algorithm 2).
+    """r * value, for values counted likewise; values outside of [-1/2, 1/2] re-enter at the other end (algorithm 2).
 
     With bounds (0, 1) and r = 3/2: black becomes 3/4, white 1/4, 0.6 becomes 0.65, the middle stays.
     """

@@ -22,27 +22,36 @@ from bayesrob.types import Batch
 __all__ = ["Matched", "match_perturbation"]
 
 TOLERANCE = 0.02
-"""Of the target: accuracy against injected perturbation is read off plots whose steps are wider."""
+"""Default tolerance, relative to the target."""
 
 TRIALS = 40
+"""Number of sizes that a search tries at most."""
 
 
 def match_perturbation(attack: Attack, target_mse: float, tolerance: float = TOLERANCE) -> Attack:
-    """The attack, of such a size that its perturbations have the mean square `target_mse`, after clipping.
+    """The attack, scaled so that its perturbations have the mean square `target_mse`, after clipping.
 
-    So attacks without a radius in common are compared (seed paper 000, figures 2 to 6). The mean is over all components of
-    the points of one call. BV, BiasAttack and VarianceAttack without clipping are scaled exactly. Of others every call looks
-    for the `eps` (a fixed step in proportion), from the attack's own on, by bisection: several attacks' time, while queries
-    and gradients are reported of the last one alone.
+    It makes attacks comparable that have no radius in common (Aboutalebi et al. 2020, figures 2 to 6). The mean is over all
+    components of the points of one call. BV, BiasAttack and VarianceAttack without clipping are scaled exactly. For other
+    attacks, every call searches for the `eps` (a fixed step size in proportion) by bisection, starting at the attack's own.
+    That takes several attacks' time; only the last one's queries and gradients are reported.
 
     Args:
-        attack: with a radius `eps`, or a transfer of one.
-        target_mse: in squared units of the inputs; FGSM of l_inf radius eps has eps^2 where nothing is clipped.
-        tolerance: of the perturbation found, relative to `target_mse`.
+        attack: an attack with a radius `eps`, or a transfer of one.
+        target_mse: mean square of the perturbations, in squared units of the inputs; FGSM of l_inf radius eps has eps^2
+            where nothing is clipped.
+        tolerance: largest difference of the mean square from `target_mse`, relative to it (0.02, because accuracy is read
+            off plots whose steps are wider).
 
     Raises:
         InputError: an attack without a radius, or a target that is no positive number. When called: a target that the bounds
             or the attack itself do not let it reach.
+
+    Example:
+        >>> attack = br.attacks.match_perturbation(br.attacks.FGSM(), target_mse=0.01)
+        >>> z = attack(post, x, y)
+        >>> bool(((z - x).square().mean() - 0.01).abs() < 0.001)
+        True
     """
     number("target_mse", target_mse, "It is a mean square, e.g. 0.03**2.", above=0)
     number("tolerance", tolerance, "It is relative to target_mse, e.g. 0.02.", above=0)
@@ -59,7 +68,13 @@ def match_perturbation(attack: Attack, target_mse: float, tolerance: float = TOL
 
 @dataclasses.dataclass(frozen=True)
 class Matched(Attack):
-    """What `match_perturbation` makes of an attack that it cannot scale."""
+    """The result of `match_perturbation` for an attack that cannot be scaled exactly.
+
+    Args:
+        attack: the attack whose radius is searched for.
+        target_mse: mean square of the perturbations, in squared units of the inputs.
+        tolerance: largest difference from `target_mse`, relative to it.
+    """
 
     attack: Attack
     target_mse: float
@@ -69,7 +84,7 @@ class Matched(Attack):
     sees: ClassVar[Sees] = "gradients"
     targetable: ClassVar[bool] = False
     needs_classes: ClassVar[bool] = False
-    paper: ClassVar[str] = "seed paper 000"
+    paper: ClassVar[str] = "Aboutalebi et al. 2020"
 
     def check_fits(self, predictive: Predictive) -> None:
         super().check_fits(predictive)
@@ -77,26 +92,26 @@ class Matched(Attack):
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         self._check_bounds(victim, x)
-        seed = next_seed(generator)  # the same chances at every size
+        seed = next_seed(generator)  # the same random numbers at every size
 
         def at(size: float) -> tuple[Attacked, float]:
             attack = _sized(self.attack, size)
             assert attack is not None
-            found = attack.run(victim.predictive, x, victim.y, seed)
-            return found, float((found.x - x).double().square().mean())
+            attacked = attack.run(victim.predictive, x, victim.y, seed)
+            return attacked, float((attacked.x - x).double().square().mean())
 
-        found = self._search(at, _size(self.attack, self.target_mse))
-        victim.queries += found.queries
-        victim.gradients += found.gradients
-        return found.x
+        attacked = self._search(at, _size(self.attack, self.target_mse))
+        victim.queries += attacked.queries
+        victim.gradients += attacked.gradients
+        return attacked.x
 
     def _search(self, at: Callable[[float], tuple[Attacked, float]], size: float) -> Attacked:
-        """Bisection; in turns with a guess, since most often the mean square grows as the square of the size."""
+        """Bisection, alternating with a guess, because most often the mean square grows as the square of the size."""
         low, high, reached = 0.0, math.inf, 0.0
         for trial in range(TRIALS):
-            found, mse = at(size)
+            attacked, mse = at(size)
             if abs(mse - self.target_mse) <= self.tolerance * self.target_mse:
-                return found
+                return attacked
             if mse > self.target_mse:
                 high = size
             elif trial > 1 and high == math.inf and mse <= reached * (1 + 1e-6):
@@ -131,14 +146,14 @@ class Matched(Attack):
         return self.attack.only_accuracy
 
     def settings(self) -> dict[str, Any]:
-        """As of every attack, with the attack that is matched."""
+        """Name and fields, with the settings of the matched attack as `matched_attack`."""
         record = super().settings()
         record["matched_attack"], record["attack"] = record["attack"], type(self).__name__
         return record
 
 
 def _sized(attack: Attack, size: float) -> Attack | None:
-    """`with_radius`; of an unsigned step by the root of its mean square before clipping, for its eps is of any order."""
+    """The attack at another size: its radius, or for unsigned steps, whose eps is no radius, the root of its mean square."""
     if isinstance(attack, Transfer):
         inner = _sized(attack.attack, size)
         return None if inner is None else dataclasses.replace(attack, attack=inner)
@@ -146,7 +161,7 @@ def _sized(attack: Attack, size: float) -> Attack | None:
 
 
 def _size(attack: Attack, target_mse: float) -> float:
-    """Where the search begins."""
+    """The size at which the search begins."""
     if isinstance(attack, Transfer):
         return _size(attack.attack, target_mse)
     return math.sqrt(target_mse) if isinstance(attack, UnsignedStep) else float(vars(attack)["eps"])

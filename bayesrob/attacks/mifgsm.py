@@ -21,15 +21,21 @@ __all__ = ["MIFGSM"]
 class MIFGSM(BallAttack):
     """Steps along an accumulated gradient, which transfers better to other models (Dong et al. 2018, algorithm 1).
 
-    g <- decay * g + gradient / ||gradient||_1; x <- project(x + step_size * steepest(g)); from x itself.
+    g <- decay * g + gradient / ||gradient||_1; x <- project(x + step_size * steepest(g)); from x itself. Further settings:
+    see `Attack`.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
-        steps: 10 and
-        decay: 1.0, as in the paper; 0 is the basic iterative method.
-        step_size: None: eps / steps, the paper's.
-        objective: which average is climbed, see `predictive.objectives`.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
+        steps: gradient steps (10, as in the paper).
+        decay: factor of the accumulated gradient at each step (1.0, as in the paper); 0 is the basic iterative method.
+        step_size: length of every step; None: eps / steps, the paper's.
+        objective: which average over draws is climbed, see `predictive.objectives`.
+
+    Example:
+        >>> z = br.attacks.MIFGSM(eps=0.1, steps=3)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     steps: int = 10

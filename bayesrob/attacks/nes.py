@@ -24,28 +24,35 @@ __all__ = ["NES"]
 class NES(BallAttack):
     """Projected steps along an estimate of the gradient, from pairs of predictions (Ilyas et al. 2018, algorithm 1).
 
-    g = 1 / (samples * sigma) sum_i (L(x + sigma u_i) - L(x - sigma u_i)) u_i, u_i standard normal, samples / 2 of them; L is
-    the margin of the posterior predictive, log of the largest other probability minus log p(y | x), or with a target its log
-    probability; without one the paper has -log p, but of a confident prediction that rounds to zero, and its differences say
-    nothing. x <- project(x + step_size * steepest(g)). Where L is linear, the cosine of g and the gradient is about
-    1 / sqrt(1 + 2 (features - 1) / samples): what it takes grows with the number of components. The points that are asked
-    about may lie sigma u outside of ball and bounds, as in the paper; what is returned does not.
+    g = 1 / (samples * sigma) sum_i (L(x + sigma u_i) - L(x - sigma u_i)) u_i, with samples / 2 standard normal u_i;
+    x <- project(x + step_size * steepest(g)). L is the margin of the posterior predictive, log of the largest other
+    probability minus log p(y | x); with a target, its log probability. (The paper's -log p rounds to zero for confident
+    predictions, and its differences with it.) Where L is linear, the cosine of g and the gradient is about
+    1 / sqrt(1 + 2 (features - 1) / samples): the number of samples needed grows with the number of components. The model is
+    evaluated sigma u outside of ball and bounds, as in the paper; the result lies inside both. Further settings: see
+    `Attack`.
 
     Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion after a
-    step (one more query) is asked about no more, and only accuracy means anything afterwards. At most
+    step (one more query) leaves the attack, and only its accuracy means anything afterwards. It takes at most
     steps * (samples + 1) queries.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
-        steps: 100 and
-        samples: 50 (even; the paper's): 5,100 queries at most, about those of Square.
-        sigma: 0.001, the paper's, in the inputs' own unit. Far smaller, rounding takes over: the differences of L shrink.
-        step_size: a number is used at every step. None: from eps down to eps / steps, in equal decrements: long ones while
-            noise is the smaller evil, short ones to settle. (The paper: 0.01 for eps 0.05, halved where L stalls.)
-        max_batch: points in one batch of predictions; bounds the memory. Another number takes the random numbers in
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
+        steps: steps of each point (100); with 50 samples that is 5,100 queries at most, about those of `Square`.
+        samples: queries of each gradient estimate, an even number (50, the paper's).
+        sigma: scale of the differences, in the inputs' own unit (0.001, the paper's). Far smaller ones are lost to rounding.
+        step_size: length of every step. None: from eps down to eps / steps, in equal decrements: long steps while they
+            matter more than noise, short ones at the end. (The paper: 0.01 for eps 0.05, halved where L stalls.)
+        max_batch: points in one batch of predictions, which bounds the memory. Another number uses the random numbers in
             another order.
-        draws: "held": both predictions of a pair are on the same draws either way, but decisions on changing draws flicker.
-        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+        draws: "held", because decisions on changing draws flicker. Both predictions of a pair are on the same draws either
+            way.
+
+    Example:
+        >>> z = br.attacks.NES(eps=0.1, steps=2, samples=4)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     steps: int = 100

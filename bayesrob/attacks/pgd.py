@@ -24,27 +24,32 @@ __all__ = ["PGD"]
 class PGD(BallAttack):
     """Steps along the steepest direction of the averaged objective, each projected back (Madry et al. 2018).
 
-    x_0 random in the ball; x_{t+1} = project(x_t + step_size * steepest(gradient at x_t)), projections exact on ball and
-    bounds. Of several restarts each point keeps the one that the posterior predictive gets wrong, and among those (or
-    among none) the highest objective.
+    x_0 random in the ball; x_{t+1} = project(x_t + step_size * steepest(gradient at x_t)), with exact projections onto the
+    ball and the bounds. Of several restarts each point keeps a result that the posterior predictive gets wrong, and among
+    those (or if there is none) the one with the highest objective. Further settings: see `Attack`.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
-        steps: 15 and
-        restarts: 1, as in Carbone et al. 2020, section 5.2. More restarts only make the attack stronger.
-        step_size: a number is used at every step. None, l_inf: 2.5 * eps / steps (Madry et al. 2018), enough to cross the
-            ball, small enough to refine. None, l_2: from eps down to eps / steps, in equal decrements. Madry's rule moves
-            2.5 eps in all, however many the steps: on linear classifiers in 784 dimensions it ended 1.7% short of the
-            worst case (15 and 50 steps alike), this one under 0.01%; on the digits' networks it climbs higher too.
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
+        steps: gradient steps of each restart (15, as in Carbone et al. 2020, section 5.2).
+        restarts: random starting points; the strongest result is kept (1, as there).
+        step_size: length of every step. None, with l_inf: 2.5 * eps / steps (Madry et al. 2018), enough to cross the ball
+            and small enough to refine. None, with l_2: from eps down to eps / steps, in equal decrements, because Madry's
+            rule moves 2.5 eps in all, however many the steps (on linear classifiers in 784 dimensions it ended 1.7% short of
+            the worst case).
         random_start: False starts at x itself (the basic iterative method).
-        objective: which average is climbed, see `predictive.objectives`.
-        precision: of the gradients' products: "full", "bf16", or on NVIDIA cards "tf32". What decides (restarts, points
-            that stop) is computed in full whatever it says.
-        coarse_steps: the first so many steps average only
-        coarse_draws: draws; those of `HeldDraws` take turns.
+        objective: which average over draws is climbed, see `predictive.objectives`.
+        precision: of the matrix products of the gradients: "full", "bf16", or on NVIDIA cards "tf32". Decisions (restarts,
+            points that stop) are computed in full precision whatever it says.
+        coarse_steps: number of initial steps that average only `coarse_draws` draws.
+        coarse_draws: size of that minibatch of draws; held draws rotate with the step.
         stop_when_broken: a point that the posterior predictive gets wrong, with all draws and in full precision, leaves the
-            batch. For where accuracy is the only score: such a point is not pushed any further.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+            batch. It is for robust accuracy only: such a point is not pushed any further.
+
+    Example:
+        >>> z = br.attacks.PGD(eps=0.1, steps=3)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     steps: int = 15
@@ -62,12 +67,16 @@ class PGD(BallAttack):
 
     @classmethod
     def fast(cls, eps: float = 0.1, steps: int = 15, **settings: Any) -> PGD:
-        """For robust accuracy alone, at a fraction of the cost: the settings that `docs/benchmarks.md` compares.
+        """A faster PGD, for robust accuracy only: the settings that `docs/benchmarks.md` compares.
 
         Three fifths of the steps average 25 draws (20 for two thirds of them were a tenth faster and left a standard error
         more of the images), products are rounded to bfloat16 where this machine multiplies those faster
         (`numerics.fast_precision`), and points that are broken (in full precision, by all draws) leave the batch.
-        `settings` may say otherwise.
+
+        Args:
+            eps: radius, in the inputs' own unit.
+            steps: gradient steps.
+            **settings: other settings of `PGD`; they override those above.
         """
         quick: dict[str, Any] = {"precision": fast_precision(), "coarse_steps": 3 * steps // 5, "coarse_draws": 25}
         quick["stop_when_broken"] = True
@@ -116,14 +125,15 @@ class PGD(BallAttack):
     def _until_broken(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         """`_climb`, restart after restart, for the points that are not broken yet.
 
-        The forward pass of a gradient, of few draws too, tells who seems broken; only those are looked at again, in full.
+        The forward pass of each gradient, also of a minibatch of draws, shows which points seem broken; only those are
+        evaluated again, with all draws and in full precision.
         """
         result = x.clone()
         left = torch.arange(len(x), device=x.device)
         for _ in range(self.restarts):
             z = self._start(victim, x, generator)[left]
             for step in range(self.steps + 1):
-                if step == self.steps:  # where the last step led: a look, but no gradient
+                if step == self.steps:  # the result of the last step needs no gradient
                     suspects = torch.arange(len(left), device=x.device)
                 else:
                     gradient, log_predictive, _ = victim.gradient_and_prediction(

@@ -1,4 +1,4 @@
-"""Sign noise: the baseline that every gradient attack must beat."""
+"""Sign noise, the baseline that every gradient attack must beat."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ __all__ = ["Random"]
 
 @dataclasses.dataclass(frozen=True)
 class Random(BallAttack):
-    """A perturbation without looking at the model: FGSM with a random sign (Carbone et al. 2020, section 5.2).
+    """A perturbation that ignores the model: FGSM with a random sign (Carbone et al. 2020, section 5.2).
 
-    x + eps * s, each component of s -1 or +1 with equal probability; for l_2, eps times a random direction. Clipped to
-    the bounds. A gradient attack that does no better than this one has found no gradient to climb.
+    x + eps * s, where each component of s is -1 or +1 with equal probability; for l_2, eps times a random direction. It is
+    clipped to the bounds. A gradient attack that does no better has no useful gradient. Further settings: see `Attack`.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
-        label, skip_misclassified, num_draws: see `Attack`.
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
+
+    Example:
+        >>> z = br.attacks.Random(eps=0.1)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     sees: ClassVar[Sees] = "nothing"

@@ -1,4 +1,4 @@
-"""Random points of the ball: the search that every other one must beat."""
+"""Random points of the ball, the search that every other one must beat."""
 
 from __future__ import annotations
 
@@ -22,19 +22,25 @@ __all__ = ["RandomSearch"]
 class RandomSearch(BallAttack):
     """Uniform points of the ball, clipped to the bounds; of l_inf's cube, every second one is a random corner.
 
-    A point keeps the first that meets the criterion, else the one with the highest margin of the posterior predictive (with
-    a target, the highest log probability of it). Random search without a memory: Square must do better with fewer queries,
-    and where an attack by gradients does worse, the gradients are masked (Carlini et al. 2019, section 5.2).
+    A point keeps the first sample that meets the criterion, else the one with the highest margin of the posterior predictive
+    (with a target, the highest log probability of it). It is random search without a memory: Square must do better with
+    fewer queries, and where an attack by gradients does worse, the gradients are masked (Carlini et al. 2019, section 5.2).
+    Further settings: see `Attack`.
 
-    Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion is asked
-    about no more, and only accuracy means anything afterwards.
+    Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion leaves the
+    attack, and only its accuracy means anything afterwards.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
-        samples: 1,000 queries for each point.
-        at_once: so many of them are asked about together: more queries than needed by at most one less than this.
-        draws: "held": decisions on changing draws flicker, and the luckiest draws would be kept.
-        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
+        samples: queries for each point at most (1,000).
+        at_once: queries of one batch; at most this number less one are more than needed.
+        draws: "held", because decisions on changing draws flicker, and the luckiest draws would decide.
+
+    Example:
+        >>> z = br.attacks.RandomSearch(eps=0.1, samples=20)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     samples: int = 1000
@@ -76,7 +82,7 @@ class RandomSearch(BallAttack):
         return result
 
     def _points(self, x: Batch, first: int, count: int, victim: Victim, generator: torch.Generator) -> Batch:
-        """`[row, count, *shape]`, of which sample number `first` is the first."""
+        """The samples `first`, `first + 1`, ... of each point, `[row, count, *shape]`."""
         around = x.repeat_interleave(count, 0)
         z = random_point(around, self.eps, self.norm, victim.bounds, generator).unflatten(0, (-1, count))
         if self.norm == "l_inf":

@@ -25,22 +25,29 @@ Planes = Float[Tensor, "row channel place"]
 class SinglePixel(Attack):
     """Random pixels, one at a time, all channels at an extreme (Narodytska & Kasiviswanathan 2016, algorithm 1, RANDADV).
 
-    A point keeps the first change that meets the criterion, and is returned as it was if none does. The paper sets a pixel
+    A point keeps the first change that meets the criterion, and is returned unchanged if none does. The paper sets a pixel
     to p * sign(pixel) in a unit where 0 is the middle of the bounds, with p up to 100, far outside them. Here the result is
-    a valid input, at the bounds (p = 1/2 in their width). Pixels are drawn without replacement (the paper's are with it, to
-    estimate the share of critical ones), and what changes nothing is not tried, so that with enough tries the search is
-    exhaustive.
+    a valid input, at the bounds (p = 1/2 of their width). Pixels are drawn without replacement (the paper draws with
+    replacement, to estimate the share of critical pixels), and changes without effect are left out, so that with enough
+    tries the search is exhaustive.
 
-    Inputs `[channel, height, width]` have height * width pixels; of any other shape, each component is one.
+    Inputs `[channel, height, width]` have height * width pixels; in inputs of any other shape, each component is one.
+    Further settings: see `Attack`.
 
     Args:
-        values: "both": a pixel's channels are all at the lower bound or all at the upper one, each a try of its own (foolbox
-            2). "sign", the paper's: each channel goes to the bound on its own side of the middle; black pixels stay black,
-            and on MNIST most are.
-        tries: 1,000 queries for each point at most (foolbox 2: 1,000 pixels; the paper: half of them).
-        at_once: so many of them are asked about together: more queries than needed by at most one less than this.
-        draws: "held": decisions on changing draws flicker, and the luckiest draws would be kept.
-        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+        norm: "l_0", the number of changed components.
+        values: "both": a pixel's channels are all at the lower bound or all at the upper one, each a try of its own (as in
+            foolbox 2). "sign", the paper's: each channel goes to the bound on its own side of the middle; black pixels stay
+            black, and on MNIST most are.
+        tries: queries for each point at most (1,000; foolbox 2 has 1,000 pixels, the paper half of all pixels).
+        at_once: queries of one batch; at most this number less one are more than needed.
+        draws: "held", because decisions on changing draws flicker, and the luckiest draws would decide.
+
+    Example:
+        >>> images = br.predictive.from_modules([net.eval()], bounds=(-5, 5))
+        >>> z = br.attacks.SinglePixel()(images, x, y)
+        >>> bool(((z != x).sum(1) <= 1).all())
+        True
     """
 
     norm: Literal["l_0"] = "l_0"
@@ -83,16 +90,16 @@ class SinglePixel(Attack):
             index = place.view(-1, 1, 1).expand(-1, old.shape[1], 1)
             z = old[rows].scatter(2, index, new[rows, which].gather(2, index)).view(-1, *x.shape[1:])
             hit = victim.judged(victim.predict(z, rows), z, rows)
-            # Where each point's first success stands among all that were asked about; beyond them where it has none.
+            # The index of each point's first success among all queries; beyond them if it has none.
             at = torch.arange(len(owner), device=x.device)
             first_hit = torch.full_like(left, len(owner)).scatter_reduce(0, owner[hit], at[hit], "amin")
-            found = first_hit < len(owner)
-            result[left[found]] = z[first_hit[found]]
-            left = left[~found]
+            succeeds = first_hit < len(owner)
+            result[left[succeeds]] = z[first_hit[succeeds]]
+            left = left[~succeeds]
         return result
 
     def _new(self, old: Planes, bounds: Bounds) -> Float[Tensor, "row value channel place"]:
-        """What each pixel may be set to."""
+        """The values that each pixel may be set to."""
         lo, hi = bounds
         if self.values == "both":
             return torch.stack([torch.full_like(old, lo), torch.full_like(old, hi)], dim=1)
@@ -102,7 +109,7 @@ class SinglePixel(Attack):
     def _order(
         self, old: Planes, new: Tensor, generator: torch.Generator
     ) -> tuple[Int[Tensor, "row change"], Int[Tensor, " row"]]:
-        """Which changes (value * places + place) each point tries, in which order, and how many of them."""
+        """The changes (value * places + place) that each point tries, in their order, and their number."""
         changes = (new != old.unsqueeze(1)).any(2).flatten(1)
         noise = torch.rand(changes.shape, generator=generator).to(old.device)
         order = noise.masked_fill(~changes, torch.inf).argsort(1)

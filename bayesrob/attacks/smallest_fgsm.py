@@ -21,17 +21,22 @@ __all__ = ["SmallestFGSM"]
 class SmallestFGSM(Attack):
     """One gradient; then the smallest eps on a grid at which its sign (or direction) changes the prediction.
 
-    The FGSM of seed paper 003 (foolbox 2's `GradientSignAttack`: 1,000 values up to the whole range of the data). Points
-    that are wrong already, and points that no eps of the grid breaks, are returned as they are.
+    This is the FGSM of Liu & Sha's project report (foolbox 2's `GradientSignAttack`: 1,000 values up to the whole range of
+    the data). Points that are wrong already, and points that no eps of the grid breaks, are returned unchanged. Further
+    settings: see `Attack`.
 
     Args:
         norm: "l_inf" or "l_2".
-        max_eps: the largest eps tried; None: hi - lo of the bounds (1 without bounds), for l_2 times the square root of the
-            number of components: the whole box.
-        grid: 1,000 values, evenly from max_eps / grid to max_eps.
-        at_once: so many of them are asked about together: more queries than needed by at most one less than this.
-        objective: which average is climbed, see `predictive.objectives`.
-        target, criterion, label, skip_misclassified, num_draws, draws: see `Attack`.
+        max_eps: the largest eps tried. None: the width of the bounds (1 without bounds), for l_2 times the square root of
+            the number of components, so that the whole box is reached.
+        grid: number of values, evenly from max_eps / grid to max_eps (1,000, as in foolbox 2).
+        at_once: queries of one batch; at most this number less one are more than needed.
+        objective: which average over draws is climbed, see `predictive.objectives`.
+
+    Example:
+        >>> z = br.attacks.SmallestFGSM(grid=50)(post, x, y)
+        >>> bool((post(z).argmax(1) == y).sum() <= (post(x).argmax(1) == y).sum())
+        True
     """
 
     norm: BallNorm = "l_inf"
@@ -41,7 +46,7 @@ class SmallestFGSM(Attack):
     objective: str = "expected_loss"
 
     minimal: ClassVar[bool] = True
-    paper: ClassVar[str] = "seed paper 003; Goodfellow et al. 2015"
+    paper: ClassVar[str] = "Liu & Sha; Goodfellow et al. 2015"
 
     def __post_init__(self) -> None:
         super().__post_init__()

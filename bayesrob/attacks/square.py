@@ -1,4 +1,4 @@
-"""Square Attack: random search over squares, by predictions alone."""
+"""Square Attack: random search over squares, using only predictions."""
 
 from __future__ import annotations
 
@@ -33,24 +33,30 @@ class Square(BallAttack):
 
     l_inf (algorithm 2): from vertical stripes of +-eps; each query sets a square to +-eps, one sign a channel. l_2
     (algorithm 3): from a 5 x 5 grid of bumps; each query moves the perturbation's mass out of one square and into another,
-    bent there by a pair of opposite pyramids. The squares shrink as the queries go. A change is kept if the margin
-    max_{c != y} log p_c - log p_y of the posterior predictive grows; with a target, if log p_target does.
+    bent there by a pair of opposite pyramids. The squares shrink with the number of queries. A change is kept if the margin
+    max_{c != y} log p_c - log p_y of the posterior predictive grows; with a target, if log p_target does. Further settings:
+    see `Attack`.
 
     Images are [channel, height, width]. Inputs of any other shape have no neighbours: a random subset of their components
     takes the square's place, each component with its own sign (l_2: a random direction, instead of pyramids).
 
-    Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion is asked
-    about no more, and only accuracy means anything afterwards.
+    Costs are counted in queries, so stopping at success is part of the method: a point that meets the criterion leaves the
+    attack, and only its accuracy means anything afterwards.
 
     Args:
-        eps: radius in the inputs' own unit. norm: "l_inf" or "l_2".
-        queries: 5,000 for each point and restart, the start included, as AutoAttack has it. The schedule of the squares is
-            rescaled to it.
-        p_init: share of the components that the first squares cover; 0.8, as AutoAttack has it (the paper: 0.05 and 0.1
-            for models trained without a defence, 0.3 and 0.8 for robust ones).
-        restarts: each begins anew, for the points that did not succeed before.
-        draws: "held": on changing draws a change might be kept for the draws' sake, and decisions flicker.
-        target, criterion, label, skip_misclassified, num_draws: see `Attack`.
+        eps: radius, in the inputs' own unit.
+        norm: "l_inf" or "l_2".
+        queries: queries for each point and restart, the start included (5,000, as in AutoAttack). The schedule of the
+            squares is scaled to it.
+        p_init: share of the components that the first squares cover (0.8, as in AutoAttack; the paper has 0.05 and 0.1 for
+            models trained without a defence, 0.3 and 0.8 for robust ones).
+        restarts: number of searches; each later one is for the points that did not succeed before.
+        draws: "held", because on changing draws a change might be kept for the draws' sake, and decisions flicker.
+
+    Example:
+        >>> z = br.attacks.Square(eps=0.1, queries=20)(post, x, y)
+        >>> bool(((z - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     queries: int = 5000
@@ -89,11 +95,11 @@ class Square(BallAttack):
     def _search(
         self, victim: Victim, x: Batch, rows: Int[Tensor, " row"], generator: torch.Generator
     ) -> tuple[Batch, Float[Tensor, " row"], Bool[Tensor, " row"]]:
-        """One restart: the best points, their gain, and whether they succeed."""
-        found, values = x.clone(), x.new_zeros(len(x))
+        """One restart: returns the best points, their gain, and whether they succeed."""
+        result, values = x.clone(), x.new_zeros(len(x))
         broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         left = torch.arange(len(x), device=x.device)
-        z = best = delta = x  # of the points that are left; the first query says what they are
+        z = best = delta = x  # for the points that are left; the first query sets them
         for query in range(self.queries):
             start = query == 0
             new = self._start(x, generator) if start else self._moved(delta, query, generator)
@@ -110,12 +116,12 @@ class Square(BallAttack):
                 delta = z - x
             if bool(hit.any()):
                 done, stays = left[hit], ~hit
-                found[done], values[done], broken[done] = z[hit], best[hit], True
-                x, z, best, delta, rows, left = (kept[stays] for kept in (x, z, best, delta, rows, left))
+                result[done], values[done], broken[done] = z[hit], best[hit], True
+                x, z, best, delta, rows, left = (each[stays] for each in (x, z, best, delta, rows, left))
                 if len(left) == 0:
                     break
-        found[left], values[left] = z, best
-        return found, values, broken
+        result[left], values[left] = z, best
+        return result, values, broken
 
     def _placed(self, x: Batch, delta: Batch, bounds: Bounds | None) -> Batch:
         """The point that a perturbation leads to: its signs count in l_inf, in l_2 its direction."""
@@ -188,7 +194,7 @@ class Square(BallAttack):
 
 
 def pyramids(side: int) -> Float[Tensor, "side side"]:
-    """Two pyramids of opposite signs, one above the other, of norm one together (eta in section 4.2 of the paper)."""
+    """Two pyramids of opposite signs, one above the other, with a joint norm of one (eta in section 4.2 of the paper)."""
     half = side // 2
     both = torch.cat([_pyramid(half, side), -_pyramid(side - half, side)])
     return both / both.norm()
@@ -206,11 +212,14 @@ def _pyramid(height: int, width: int) -> Float[Tensor, "height width"]:
 
 
 def _window(like: Batch, share: float, least: int, generator: torch.Generator) -> Window:
-    """Of each point, the places in a plane that change: a square, anywhere inside the image, or a subset of the vector.
+    """The places in a plane of each point that change: a square anywhere inside an image, or a subset of a vector.
 
     Args:
-        share: of the places. least: side of the smallest square, or size of the smallest subset. Squares with a least side
-            of three have odd sides, as the pyramids are.
+        like: the points, `[batch, *shape]`.
+        share: share of the places that change.
+        least: side of the smallest square, or size of the smallest subset. Squares with a least side of three have odd
+            sides, as the pyramids have.
+        generator: source of the random places.
     """
     if like.ndim != 4:
         places = like[0].numel()

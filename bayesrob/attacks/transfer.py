@@ -1,4 +1,4 @@
-"""Transfer: what was found on one model, tried on another."""
+"""Transfer: adversarial inputs of one model, tried on another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from bayesrob.attacks.base import Attack
+from bayesrob.attacks.geometry import clip
 from bayesrob.attacks.goal import Sees
 from bayesrob.attacks.pgd import PGD
 from bayesrob.attacks.victim import Victim, next_seed
@@ -20,14 +21,19 @@ __all__ = ["Transfer"]
 
 @dataclasses.dataclass(frozen=True)
 class Transfer(Attack):
-    """`attack` on a surrogate predictive; the predictive it is called with is not looked at (Papernot et al. 2016).
+    """`attack` on a surrogate predictive; the predictive it is called with is never evaluated (Papernot et al. 2016).
 
-    `evaluation.transfer_matrix` does it for every pair of several predictives.
+    `evaluation.transfer_matrix` does it for every pair of several predictives. Target, label and draws are those of
+    `attack`; further settings, for the predictive it is called with: see `Attack`.
 
     Args:
-        surrogate: what is attacked instead: another posterior, an ensemble, one network of `from_modules`.
-        attack: how; PGD at its defaults. Its settings (target, label, draws) are those that count.
-        skip_misclassified, num_draws: see `Attack`, of the predictive it is called with.
+        surrogate: the predictive that is attacked instead: another posterior, an ensemble, one network of `from_modules`.
+        attack: the attack on the surrogate (PGD with its defaults).
+
+    Example:
+        >>> attack = br.attacks.Transfer(surrogate=post[:1], attack=br.attacks.FGSM(eps=0.1))
+        >>> bool(((attack(post, x, y) - x).abs() <= 0.1 + 1e-6).all())
+        True
     """
 
     surrogate: Predictive | None = None
@@ -53,22 +59,22 @@ class Transfer(Attack):
         if not isinstance(self.surrogate, Predictive):
             raise InputError(
                 "Transfer needs a surrogate.",
-                "It attacks that one and leaves the other alone.",
+                "It attacks that one and never evaluates the other.",
                 "Give Transfer(surrogate=another_predictive), or use PGD on the predictive itself.",
             )
         shapes = self.surrogate.input_shape, predictive.input_shape
         if None not in shapes and shapes[0] != shapes[1]:
             raise InputError(
                 f"The surrogate takes inputs of shape {shapes[0]}, the predictive {shapes[1]}.",
-                "What is found on one is given to the other.",
+                "The adversarial inputs of one are given to the other.",
                 "Train a surrogate on the same inputs.",
             )
         self.attack.check_fits(self.surrogate)
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         assert self.surrogate is not None
-        found = self.attack(self.surrogate, x, victim.y, seed=next_seed(generator))
-        return found if victim.bounds is None else found.clamp(*victim.bounds)
+        z = self.attack(self.surrogate, x, victim.y, seed=next_seed(generator))
+        return clip(z, victim.bounds)
 
     def changed(self, **settings: Any) -> Attack:
         """The transfer with other `settings`, which the attack on the surrogate gets as well."""
@@ -84,7 +90,7 @@ class Transfer(Attack):
         return self.attack.only_accuracy
 
     def settings(self) -> dict[str, object]:
-        """As of every attack; of the surrogate, where its draws come from."""
+        """Name and fields; the surrogate is recorded by the origin of its draws."""
         record = super().settings()
         record["surrogate_attack"], record["attack"] = record["attack"], type(self).__name__
         record["surrogate"] = None if self.surrogate is None else self.surrogate.info
