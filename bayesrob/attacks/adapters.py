@@ -110,8 +110,7 @@ class Foolbox(_Adapter):
 
     Args:
         attack: an attack object of foolbox, e.g. `foolbox.attacks.LinfPGD(steps=40)`.
-        eps: radius in the attack's own norm, in the inputs' own unit (foolbox's `epsilons`). None: the smallest
-            perturbation, for foolbox's minimization attacks.
+        eps: radius in the attack's own norm, in the inputs' own unit; None: foolbox's minimization attacks.
     """
 
     attack: Any

@@ -159,11 +159,11 @@ def test_rand_draws_anew_at_each_look(monkeypatch):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: APGD(classes=9), "the targeted DLR's"),
-        (lambda: APGD(classes=9, objective="dlr", target="random"), "the targeted DLR's"),
+        (lambda: APGD(classes=9), "targeted DLR tries several"),
+        (lambda: APGD(classes=9, objective="dlr", target="random"), "targeted DLR tries several"),
         (lambda: APGD(steps=0), "steps is 0"),
         (lambda: AutoAttack(version="plus"), "version"),  # pyright: ignore[reportArgumentType]
-        (lambda: AutoAttack(attacks=()), "They run in turn"),
+        (lambda: AutoAttack(attacks=()), "one after the other"),
     ],
 )
 def test_bad_settings(make, message):

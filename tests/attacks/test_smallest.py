@@ -210,7 +210,7 @@ def test_a_confident_success_is_a_further_one():
         (lambda: DeepFool(classes=1), "classes is 1"),
         (lambda: DeepFool(steps=0), "steps is 0"),
         (lambda: FAB(steps=0), "steps is 0"),
-        (lambda: FAB(classes=9, target="random"), "tried in turn"),
+        (lambda: FAB(classes=9, target="random"), "several classes are tried"),
         (lambda: CarliniWagner(confidence=-1.0), "confidence"),
         (lambda: CarliniWagner(lr=0.0), "lr is"),
         (lambda: CarliniWagner(norm="l_inf"), "l_inf"),  # pyright: ignore[reportArgumentType]
