@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bayesrob.inference.training.learner import Learner, Wrapped
 from bayesrob.inference.training.live import Live, following
-from bayesrob.inference.training.network import Criterion, statistics
+from bayesrob.inference.training.network import Criterion, buffers
 from bayesrob.predictive import GaussianDraws, Predictive
 from bayesrob.types import Batch, Labels, Weights
 
@@ -78,7 +78,8 @@ class DeltaRule(SigmaLearner):
         self._net, self._criterion, self._rule, self._noise, self._common = net, criterion, rule, noise, common
         self._weights = dict(net.named_parameters())
         self._sigma = {name: sigma[name] for name in self._weights}
-        self.parameters, self.statistics = list(self._weights.values()), statistics(net)
+        self.parameters = list(self._weights.values())
+        self.statistics, self.counters = buffers(net)
         self._means = [parameter.detach().clone() for parameter in self.parameters]
         self._step, self._drawn = 0, False
         self._live: Live | None = None

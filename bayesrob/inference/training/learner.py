@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +26,9 @@ class Learner(abc.ABC):
 
     statistics: list[Tensor]
     """Tensors that the loss itself changes (running statistics): if the loss blows up, they go back with the parameters."""
+
+    counters: Sequence[Tensor] = ()
+    """Integer tensors that the loss itself changes (minibatches seen by batch normalisation): they only ever count up."""
 
     advice: str = "Use a smaller lr."
     """What the user should do if the loss has blown up."""
@@ -72,7 +75,7 @@ class Learner(abc.ABC):
         return {}
 
     def state(self) -> dict[str, Any]:
-        """What changes between steps besides parameters and statistics: tensors, numbers, and containers of them.
+        """What changes between steps besides the attributes above: tensors, numbers, and containers of them.
 
         The tensors may be the learner's own; whoever saves them copies them first.
         """
@@ -91,7 +94,8 @@ class Wrapped(Learner):
 
     def __init__(self, inner: Learner):
         self.inner = inner
-        self.parameters, self.statistics, self.advice = inner.parameters, inner.statistics, inner.advice
+        self.parameters, self.statistics, self.counters = inner.parameters, inner.statistics, inner.counters
+        self.advice = inner.advice
 
     def loss(self, batch: Any) -> Tensor:
         return self.inner.loss(batch)

@@ -236,7 +236,8 @@ class Loop:
                 "recent": [value.detach() for value in self._recent],
                 "failed_at": self.failed_at,
                 "parameters": [one.detach() for one in learner.parameters],
-                "statistics": [one.detach() for one in learner.statistics],
+                "statistics": learner.statistics,
+                "counters": list(learner.counters),
                 "trusted": self._good.trusted,
                 "newest": self._good.newest,
                 "optimizer": self.optimizer.state_dict()["state"],
@@ -253,9 +254,9 @@ class Loop:
         state = copy.deepcopy(state)
         self.step, self.epoch = state["step"], state["epoch"]
         self.losses, self.failed_at, self._recent = state["losses"], state["failed_at"], state["recent"]
-        own = [*self.learner.parameters, *self.learner.statistics]
-        for tensor, saved in zip(own, [*state["parameters"], *state["statistics"]], strict=True):
-            tensor.copy_(saved)
+        for name in ("parameters", "statistics", "counters"):
+            for tensor, saved in zip(getattr(self.learner, name), state[name], strict=True):
+                tensor.copy_(saved)
         self._good.trusted, self._good.newest = state["trusted"], state["newest"]
         settings = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": settings})

@@ -16,7 +16,7 @@ from bayesrob.data import Dataset
 from bayesrob.inference.training.learner import Learner
 from bayesrob.inference.training.live import Live, following
 from bayesrob.inference.training.method import MiniBatchMethod
-from bayesrob.inference.training.network import Criterion, penalised, statistics
+from bayesrob.inference.training.network import Criterion, buffers, penalised
 from bayesrob.inference.training.schedule import Optimizer, Schedule, check_training, num_epochs
 from bayesrob.models import Likelihood, network_of
 from bayesrob.nets import forward, initialise
@@ -103,7 +103,8 @@ class MaskedLearner(Learner):
         self._net, self._criterion, self._masks = net, criterion, masks
         self._generator, self._predictive = generator, predictive
         self._weights = dict(net.named_parameters())
-        self.parameters, self.statistics = list(self._weights.values()), statistics(net)
+        self.parameters = list(self._weights.values())
+        self.statistics, self.counters = buffers(net)
         self._live: Live | None = None
 
     def loss_at(self, x: Batch, y: Labels) -> Tensor:

@@ -14,7 +14,7 @@ from bayesrob.models import BayesianNetwork, Likelihood
 from bayesrob.predictive import HeldDraws
 from bayesrob.types import Batch, Labels
 
-__all__ = ["Criterion", "NetworkLearner", "penalised", "statistics"]
+__all__ = ["Criterion", "NetworkLearner", "buffers", "copies", "penalised"]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """The loss as a function of the network's outputs `[batch, out]` and the labels."""
@@ -31,7 +31,8 @@ class NetworkLearner(Learner):
 
     def __init__(self, net: nn.Module, criterion: Criterion, common: dict[str, Any]):
         self.net, self.criterion, self._common = net, criterion, common
-        self.parameters, self.statistics = list(net.parameters()), statistics(net)
+        self.parameters = list(net.parameters())
+        self.statistics, self.counters = buffers(net)
         self._live: LiveNetwork | None = None
 
     def loss_at(self, x: Batch, y: Labels) -> Tensor:
@@ -69,6 +70,7 @@ def penalised(net: nn.Module, model: nn.Module, likelihood: Likelihood, num_data
     return criterion
 
 
-def statistics(net: nn.Module) -> list[Tensor]:
-    """The running statistics of `net`, which the loss changes (see `Learner.statistics`)."""
-    return [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+def buffers(net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The running statistics and the counters of `net`, which the loss changes: see `Learner`."""
+    own = list(net.buffers())
+    return [one for one in own if one.is_floating_point()], [one for one in own if not one.is_floating_point()]

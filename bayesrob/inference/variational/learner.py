@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bayesrob.inference.training.delta_rule import SigmaLearner
 from bayesrob.inference.training.live import Live, following
-from bayesrob.inference.training.network import statistics
+from bayesrob.inference.training.network import buffers
 from bayesrob.inference.variational.elbo import Estimator, SharedDraw
 from bayesrob.inference.variational.guides import Guide, Mirrored
 from bayesrob.predictive import Predictive
@@ -35,7 +35,8 @@ class VariationalLearner(SigmaLearner):
         self._noise, self._common = noise, common
         own = estimator.normal if isinstance(estimator, SharedDraw) else None
         self._mirrored = [one for one in (own, guide.mirrored) if isinstance(one, Mirrored)]
-        self.parameters, self.statistics = guide.parameters, statistics(guide.model.net)
+        self.parameters = guide.parameters
+        self.statistics, self.counters = buffers(guide.model.net)
         self._live: Live | None = None
 
     def loss(self, batch: Any) -> Tensor:
