@@ -56,6 +56,13 @@ def fit_once(
     Raises:
         InputError: as `fit`, and for a network of your own without a key.
         CheckpointError: the saved result is damaged; remove its folder to fit again.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first, second = (br.inference.fit_once(br.inference.SGD(epochs=2), net, ds, folder) for _ in range(2))
+        >>> bool((first(x) == second(x)).all())
+        True
     """
     place = place_of(method, model, dataset, folder, seed, key=key)
     if not place.exists():

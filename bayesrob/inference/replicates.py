@@ -200,8 +200,8 @@ class Replicates:
     def _packed(self, model: nn.Module, dataset: Dataset, seed: int) -> bytes:
         tensors = {name: value.clone() for name, value in vars(dataset).items() if isinstance(value, Tensor)}
         copied = dataclasses.replace(dataset, **tensors)  # a view of all images would bring them all
-        train = functools.partial(_train_and_save, self, model, copied, seed, route=numerics.asked())
-        return packed(train)
+        train = functools.partial(self._trained, model, copied, seed)
+        return packed(functools.partial(_train_and_save, train, numerics.asked()))
 
     def _batched(
         self,
@@ -255,11 +255,9 @@ class Replicates:
         return trained
 
 
-def _train_and_save(
-    replicates: Replicates, model: nn.Module, dataset: Dataset, seed: int, member: int, place: Path, *, route: str
-) -> None:
+def _train_and_save(train: Callable[[int], Predictive], route: str, member: int, place: Path) -> None:
     with numerics.route(route):
-        replicates._trained(model, dataset, seed, member).save(place)
+        train(member).save(place)
 
 
 def _cores() -> int:

@@ -29,43 +29,50 @@ __all__ = ["SVI"]
 class SVI(MiniBatchMethod):
     """Maximise the evidence lower bound over normal distributions q(w) (Graves 2011, Blundell et al. 2015).
 
-    ELBO = E_q log p(y | x, w) - KL(q || prior). The divergence is in closed form, the likelihood of a mini-batch is scaled
+    ELBO = E_q log p(y | x, w) - KL(q || prior). The divergence is in closed form, the likelihood of a minibatch is scaled
     by N / B, and its expectation is estimated by one reparameterised draw a step. The model is the Pyro model; the
     gradient is that of Pyro's TraceMeanField_ELBO (mean field) or Trace_ELBO (low rank) in expectation.
 
     Args:
         epochs: passes over the data. None: as many as give 4,000 steps, at least 20.
-        lr: learning rate of Adam for means and log standard deviations alike. Adam's second moment forgets over 100 steps
-            (beta_2 = 0.99), not 1,000: the first gradients, huge while the likelihood is far off, would else slow the
-            standard deviations until the end. (Exact linear-Gaussian posteriors, 2,000 steps: variances up to 17 times too
-            large with 0.999, 2.2 times with 0.99; 4,000 steps: within 17%.)
-        batch_size: 256.
-        estimator: "shared_draw": one draw of the weights for the whole batch, any network; successive steps use a draw and
-            its mirror image, so that their noise cancels in the means. "local": local reparameterisation (Kingma, Salimans
-            & Welling 2015), which draws every point's activations instead: less noise a step, for stacks of linear layers
-            (`mlp`). None: "local" where the network allows it. Its steps cost 1.3 to 3 times as much, and after as many it
-            was always lower; after as many seconds mostly (-ELBO / N of MNIST under 784-512-10: 0.575 after 35 s, shared
-            draws 0.646 after 45 s; 2,000 half moons under 2-32-32-2: 0.140 after 3.3 s, 0.157 after 3.1 s; but 5,000 images
-            under 784-100-100-10: 7.5 after 6 s and 1.5 after 14.5 s, shared draws 2.6 after 8.5 s). Under the low-rank
-            guide all points share the draw of the factor, mirrored likewise; given it, the weights are independent.
+        lr: learning rate of Adam for means and log standard deviations alike.
+        batch_size: largest number of points in a minibatch.
+        estimator: "shared_draw" makes one draw of the weights for the whole minibatch and takes any network; successive
+            steps use a draw and its mirror image, so that their noise cancels in the means. "local" is local
+            reparameterisation (Kingma, Salimans & Welling 2015), which draws every point's activations instead: less noise a
+            step, for stacks of linear layers (`mlp`). None: "local" where the network allows it, because after as many steps
+            its bound was always higher; a step costs 1.3 to 3 times as much, and on wide networks with little time a shared
+            draw can be better. Under the low-rank guide all points share the draw of the factor, mirrored likewise.
         decay: let the learning rate fall to zero over the run (half a cosine), so that the noise of the draws does not
             stay in the means.
-        initial_scale: standard deviations at the start, in units of 1 / sqrt(fan in): small, so that the means can learn
+        initial_scale: initial standard deviations in units of 1 / sqrt(fan in): small, so that the means can learn
             before the noise covers them.
         num_draws: draws that the Predictive makes when no number is given.
         guide: "mean_field": q(w) = prod_i N(w_i; loc_i, scale_i^2), whose variances tend to 1 / precision_ii: too small
             where weights are correlated. "low_rank": N(loc, diag(scale^2) + F F') with F `[weight, rank]` (Ong, Nott &
-            Smith 2018; Miller, Foti & Adams 2017), which can follow correlations but takes longer to learn them.
-            (-ELBO of 1,000 digits under 64-16-10: 755 and 755 nats after 4,000 steps, 726 and 697 after 16,000.)
-        rank: columns of F, under "low_rank" only. Memory and the guide's own time are in proportion: F is `rank` times as
-            large as the network, with its gradient, Adam's moments and the copies kept six times that. So 10, and not
-            about the square root of the number of weights, the default of Pyro's AutoLowRankMultivariateNormal (226 for
-            784-64-10).
+            Smith 2018; Miller, Foti & Adams 2017), which can follow correlations but takes longer to learn them: on 1,000
+            digits under 64-16-10 its bound was equal after 4,000 steps and higher after 16,000.
+        rank: number of columns of F, under "low_rank" only. F is `rank` times as large as the network; with its gradient,
+            Adam's moments and the copies it takes six times that, and the guide's own time is in proportion. So 10, and not
+            about the square root of the number of weights, the default of Pyro's AutoLowRankMultivariateNormal.
         kl_weight: factor of the divergence. 1: the evidence lower bound; less: a posterior tempered towards the likelihood
-            (Wenzel et al. 2020, "cold posteriors"); 0: none, the stochastic delta rule with learnable variance (`SDR`),
-            which plain networks without a prior take as well.
+            (Wenzel et al. 2020, "cold posteriors"); 0: no divergence, the stochastic delta rule with learnable variance
+            (`SDR`), which also takes plain networks without a prior.
         mirrored: under "shared_draw", whether every second step uses the mirror image of the draw before.
-        beta_2: see `lr`.
+        beta_2: decay rate of Adam's average of squared gradients. 0.99 and not 0.999, because the first gradients, huge
+            while the likelihood is far off, would else slow the standard deviations until the end: on exact linear-Gaussian
+            posteriors variances after 2,000 steps were up to 17 times too large with 0.999, and 2.2 times with 0.99.
+
+    Raises:
+        InputError: settings that mean nothing; when fitting, a network without a prior unless `kl_weight` is 0, or
+            estimator="local" for a network that is no stack of linear layers.
+
+    Example:
+        >>> post = br.inference.SVI(epochs=2).fit(bnn, ds, seed=0)
+        >>> post.num_draws
+        100
+        >>> post.logits(x, num_draws=3).shape
+        torch.Size([3, 5, 2])
     """
 
     epochs: int | None = None

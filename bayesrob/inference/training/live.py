@@ -34,7 +34,7 @@ class LiveNetwork(HeldDraws):
     Args:
         net: the network.
         weights: tensors by name that its weights are views of; None: its own parameters.
-        **common: see `Predictive`.
+        **common: what the Predictive is told about its data, see `Predictive`.
     """
 
     def __init__(self, net: nn.Module, weights: Weights | None = None, **common: Any):

@@ -7,7 +7,6 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from types import EllipsisType
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from bayesrob import progress, rng
 from bayesrob.inference.training.batches import Batches, Points
+from bayesrob.inference.training.good_weights import GoodWeights, Row
 from bayesrob.inference.training.learner import Learner
 from bayesrob.inference.training.schedule import Schedule
 from bayesrob.predictive import Predictive
@@ -126,8 +126,8 @@ class Loop:
         self._every = max(1, self.steps // RECORDS)
         # Copies of one network's weights may take as long as the steps of a short run.
         self._copy_every = self._every * (1 if several else max(1, min(10, self.steps // 20) // self._every))
-        self._rows: list[int | EllipsisType] = list(range(len(seeds))) if several else [...]
-        self._good = _GoodWeights([*learner.parameters, *learner.statistics])
+        self._rows: list[Row] = list(range(len(seeds))) if several else [...]
+        self._good = GoodWeights([*learner.parameters, *learner.statistics])
         self._recent: list[Tensor] = []
         self._left: Iterator[Any] | None = None  # minibatches of an epoch that has begun
         self._layers_seed = rng.derive(seeds[0], schedule.stream, "layers")
@@ -215,7 +215,7 @@ class Loop:
         if advance is not None:
             advance(self._every, note=f"loss {sum(going) / len(going):.4f}")
 
-    def _failed(self) -> list[int | EllipsisType]:
+    def _failed(self) -> list[Row]:
         return [row for row, failed in zip(self._rows, self.failed_at, strict=True) if failed is not None]
 
     def trained(self) -> Trained:
@@ -277,47 +277,3 @@ class Loop:
                 torch.set_rng_state(self._layers)
             yield
             self._layers = torch.get_rng_state()
-
-
-class _GoodWeights:
-    """Copies of recent weights. The older ones are trusted, because the losses after them were finite as well.
-
-    (Finite weights may already have a loss that is not.)
-
-    Args:
-        tensors: what is copied, and given back to.
-    """
-
-    def __init__(self, tensors: list[Tensor]):
-        self._tensors = [tensor.detach() for tensor in tensors]
-        self.trusted, self.newest = ([tensor.clone() for tensor in self._tensors] for _ in range(2))
-
-    def are_finite(self, rows: list[int | EllipsisType]) -> list[bool]:
-        """Whether the weights of each network are finite now."""
-        # By a sum, which is 30 times as fast as a test of each; one that overflows has blown up as well.
-        if rows == [...]:
-            return [all(math.isfinite(tensor.sum()) for tensor in self._tensors)]
-        finite = torch.stack([tensor.flatten(1).sum(1).isfinite() for tensor in self._tensors])
-        return finite.all(0).tolist()
-
-    def keep(self, failed: list[int | EllipsisType]) -> None:
-        """Trust the newest copy and make a new one; those of networks that have failed stay what they are."""
-        self.trusted, self.newest = self.newest, self.trusted
-        for new, tensor in zip(self.newest, self._tensors, strict=True):
-            new.copy_(tensor)
-        for row in failed:
-            self._replace(self.newest, row)
-
-    def stop(self, row: int | EllipsisType) -> None:
-        """The network in `row` has failed: forget its newest copy."""
-        self._replace(self.newest, row)
-
-    def give_back(self, failed: list[int | EllipsisType]) -> None:
-        """Give networks that have failed their trusted weights."""
-        for row in failed:
-            self._replace(self._tensors, row)
-
-    def _replace(self, tensors: list[Tensor], row: int | EllipsisType) -> None:
-        with torch.no_grad():
-            for tensor, trusted in zip(tensors, self.trusted, strict=True):
-                tensor[row] = trusted[row]

@@ -88,7 +88,14 @@ class Guide(abc.ABC):
 
 
 class MeanField(Guide):
-    """q(w) = N(loc, diag(scale^2)) (Graves 2011; Blundell et al. 2015)."""
+    """q(w) = N(loc, diag(scale^2)) (Graves 2011; Blundell et al. 2015).
+
+    Args:
+        model: see `Guide`.
+        loc: see `Guide`.
+        log_scale: see `Guide`.
+        kl_weight: see `Guide`.
+    """
 
     def __init__(
         self,
@@ -202,7 +209,11 @@ class LowRank(Guide):
 
 
 class Divergence:
-    """KL(N(loc, scale^2) || N(0, prior_scale^2)), summed over independent weights, with its gradient in closed form."""
+    """KL(N(loc, scale^2) || N(0, prior_scale^2)), summed over independent weights, with its gradient in closed form.
+
+    Args:
+        prior_scales: standard deviation of each weight's prior, `[weight]`.
+    """
 
     def __init__(self, prior_scales: Float[Tensor, " weight"]):
         self._precision = prior_scales.square().reciprocal()
@@ -221,7 +232,16 @@ class Divergence:
     def add_to(
         self, by_loc: Tensor, by_log_scale: Tensor, loc: Tensor, log_scale: Tensor, *, scale: Tensor, weight: float
     ) -> Tensor:
-        """`weight` times the divergence; its derivatives are added to the first two arguments, `scale` is overwritten."""
+        """Return `weight` times the divergence.
+
+        Args:
+            by_loc: the derivative by `loc` is added to it.
+            by_log_scale: the derivative by `log_scale` is added to it.
+            loc: means.
+            log_scale: log standard deviations.
+            scale: standard deviations; they are overwritten.
+            weight: factor of the divergence.
+        """
         standard = loc * self._precision
         by_loc.add_(standard, alpha=weight)
         ratio = scale.mul_(scale).mul_(self._precision)  # of variances
