@@ -46,6 +46,12 @@ def median_perturbation(smallest: xr.DataArray, level: float = LEVEL) -> xr.Data
     Returns:
         Dataset over `attack`: `median_perturbation`, infinite where the attack failed at half of the points or more, and
         `median_perturbation_interval` (also `bound`). Both are NaN for attacks that are NaN, and where no point is right.
+
+    Example:
+        >>> import xarray as xr
+        >>> sizes = xr.DataArray([[0.0, 0.1, 0.2, 0.3]], dims=("attack", "point"), coords={"attack": ["fab"]})
+        >>> br.analysis.median_perturbation(sizes)["median_perturbation"].values.tolist()
+        [0.2]
     """
     medians, intervals = [], []
     for row in smallest.transpose("attack", "point").values:

@@ -124,6 +124,13 @@ def worst_case(robust: xr.DataArray, level: float = LEVEL) -> xr.Dataset:
 
     Returns:
         Dataset over `threat`: `worst_case_accuracy` and `worst_case_accuracy_interval` (also `bound`).
+
+    Example:
+        >>> import xarray as xr
+        >>> coords = {"threat": ["l_inf <= 0.1"], "norm": ("threat", ["l_inf"]), "eps": ("threat", [0.1])}
+        >>> robust = xr.DataArray([[True, True, False, True]], dims=("threat", "point"), coords=coords)
+        >>> br.analysis.worst_case(robust)["worst_case_accuracy"].values.tolist()
+        [0.75]
     """
     rows = robust.transpose("threat", "point").values
     intervals = [binomial_interval(row.sum(), row.size, level) for row in rows]

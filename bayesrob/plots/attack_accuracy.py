@@ -17,6 +17,11 @@ def attack_accuracy(trees: Mapping[str, xr.DataTree]) -> Figure:
 
     Args:
         trees: results of `evaluate` by the name that the legend shows, all with the same attacks.
+
+    Example:
+        >>> tree = br.evaluate(post, ds, {"fgsm": br.attacks.FGSM(eps=0.1)}, num_points=5)
+        >>> br.plots.attack_accuracy({"ensemble": tree}).axes[0].get_ylabel()
+        'accuracy'
     """
     first = next(iter(trees.values()))["robustness"].to_dataset()
     labels = ["none", *first["attack"].values.tolist()]

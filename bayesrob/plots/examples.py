@@ -18,6 +18,11 @@ def examples(tree: xr.DataTree, attack: str | None = None, num_images: int = 8) 
         tree: a result of `evaluate`.
         attack: name of the attack in the tree; None, the default, for the last one.
         num_images: number of columns.
+
+    Example:
+        >>> tree = br.evaluate(post, ds, {"fgsm": br.attacks.FGSM(eps=0.1)}, num_points=5)
+        >>> len(br.plots.examples(tree, attack="fgsm").axes)  # one scatter plot, since inputs are no images
+        1
     """
     group = tree["examples"].to_dataset()
     name = str(group["attack"].values[-1]) if attack is None else attack

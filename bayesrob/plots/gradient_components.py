@@ -22,6 +22,11 @@ def gradient_components(
         trees: results of `evaluate_gradients` by the title of the panel.
         objective: name of the objective whose gradients are shown.
         precision: precision in which the gradients were computed, "float64" or the model's own.
+
+    Example:
+        >>> tree = br.evaluation.evaluate_gradients(post, ds, num_points=5, num_draws=[1, 3])
+        >>> br.plots.gradient_components({"ensemble": tree}).axes[0].get_title()
+        'ensemble'
     """
     figure = Figure(figsize=(3.4 * len(trees), 3.4), layout="constrained")
     panels = figure.subplots(1, len(trees), squeeze=False)[0]

@@ -20,6 +20,11 @@ def gradient_norms(trees: Mapping[str, xr.DataTree]) -> Figure:
 
     Args:
         trees: results of `evaluate` by the name that the legend shows.
+
+    Example:
+        >>> tree = br.evaluate(post, ds, {"fgsm": br.attacks.FGSM(eps=0.1)}, num_points=5)
+        >>> len(br.plots.gradient_norms({"ensemble": tree}).axes)  # a panel for each objective
+        2
     """
     objectives = next(iter(trees.values()))["gradients"].to_dataset()["objective"].values.tolist()
     figure = Figure(figsize=(4.2 * len(objectives), 3.4), layout="constrained")

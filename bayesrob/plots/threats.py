@@ -21,6 +21,11 @@ def threats(trees: Mapping[str, xr.DataTree]) -> Figure:
 
     Args:
         trees: results of `evaluate` by the name that the legend shows, all with the same attacks.
+
+    Example:
+        >>> tree = br.evaluate(post, ds, {"fgsm": br.attacks.FGSM(eps=0.1)}, num_points=5)
+        >>> br.plots.threats({"ensemble": tree}).axes[0].get_title()
+        'l_inf <= 0.1'
     """
     scores = {name: tree["robustness"].to_dataset().transpose(..., "bound") for name, tree in trees.items()}
     first, tree = next(iter(scores.values())), next(iter(trees.values()))

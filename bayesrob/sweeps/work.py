@@ -82,7 +82,7 @@ def _train(left: Sequence[tuple[Cell, int | None]], place: Path, done: list[str]
     method, dataset, model = cell.method(), cell.dataset(), cell.network().to(device)
     spent, start = 0.0, time.perf_counter()
 
-    def keep(post: Predictive, reached: int | None) -> None:
+    def store(post: Predictive, reached: int | None) -> None:
         nonlocal spent
         seconds = time.perf_counter() - start - spent
         for one, at in left:
@@ -96,12 +96,12 @@ def _train(left: Sequence[tuple[Cell, int | None]], place: Path, done: list[str]
     if end is None or "num_samples" in cell.inference:
         post: Any = method.fit(model, dataset, seed=cell.seed)
         for reached in dict.fromkeys(at for _, at in left):
-            keep(post if reached is None else post[: reached * post.num_chains], reached)
+            store(post if reached is None else post[: reached * post.num_chains], reached)
     else:
-        post = method.fit(model, dataset, seed=cell.seed, each_epoch=lambda epoch, post: keep(post, epoch))
-        # A loss that blew up ends a run early, at its last finite weights: so would those cells by themselves.
+        post = method.fit(model, dataset, seed=cell.seed, each_epoch=lambda epoch, post: store(post, epoch))
+        # A loss that is no longer finite ends a run early, with its last finite weights, as it would end separate runs.
         for reached in dict.fromkeys(at for one, at in left if one.key not in done):
-            keep(post, reached)
+            store(post, reached)
 
 
 def score(post: Predictive, cell: Cell) -> xr.Dataset:
