@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 
 from bayesrob._version import __version__
+from bayesrob.arguments import whole
 from bayesrob.errors import BayesrobError, check_name
 
 __all__ = ["app", "load_study", "main", "study_files"]
@@ -126,8 +127,7 @@ def audit(
             PATH's name with "-audit".
     """
     import bayesrob as br
-    from bayesrob.arguments import whole
-    from bayesrob.evaluation.points import chosen_points
+    from bayesrob.evaluation import chosen_points
 
     whole("num_points", num_points)
     post = br.load(path)

@@ -1,4 +1,4 @@
-"""What a check asks, what it found, and the verdict of several: shared by evaluations and audits."""
+"""The registry of checks, what a check finds, and the verdict over several findings: shared by evaluations and audits."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from bayesrob.errors import BayesrobError, InputError, check_name
+from bayesrob.analysis.evidence import Evidence, NotAvailable
+from bayesrob.arguments import number
+from bayesrob.errors import BayesrobError, check_name
 
 __all__ = [
     "BELIEVED",
+    "CHECKS",
     "IMAGES",
     "NOT_JUDGED",
-    "QUESTIONS",
+    "Check",
     "Finding",
-    "Question",
     "allowed",
-    "asks",
     "attempt",
-    "limits",
+    "check",
     "not_applicable",
+    "thresholds",
     "verdict",
 ]
 
 IMAGES = 2
-"""Thresholds in points of accuracy are never below so many images: of 100, half a point is no image at all."""
+"""Thresholds in points of accuracy are never below this number of images: of 100, half a point is no image at all."""
 
 ROUNDING = 1e-9
-"""Of differences of accuracies."""
+"""The rounding error allowed in differences of accuracies."""
 
 BELIEVED, NOT_JUDGED = "believed", "not judged"
-"""Verdicts, beside "doubtful because of ..."; of a posterior that nothing is known about, or that is one network."""
+"""Verdicts, beside "doubtful because of ..."; the second for one network, or a posterior that nothing is known about."""
 
 
 class Finding(NamedTuple):
-    """What one check found."""
+    """What one check finds."""
 
     value: float
     """What is compared with the threshold; NaN where nothing was measured."""
@@ -47,20 +49,27 @@ class Finding(NamedTuple):
 
     @property
     def outcome(self) -> str:
+        """The status in a table."""
         return self.status or ("passed" if self.passed else "failed")
 
 
+Judge = Callable[[Evidence, float], Finding]
+
+
 @dataclasses.dataclass(frozen=True)
-class Question:
-    """What a check asks of a robustness figure.
+class Check:
+    """A question about an accuracy under attack, or about the posterior behind it, and the function that answers it.
 
     Args:
-        number: of the issue's list; rows are in this order. name: of its row.
-        question: one line, the first of the docstring of the function that judges.
+        number: the position of its row in the table.
+        name: the name of its row, which is that of the function.
+        question: one line, the first of the function's docstring.
         threshold: what `Finding.value` is compared with; the function says in which direction.
         accuracy: whether the threshold is in points of accuracy, and so at least two images.
-        source: the paper that asks it.
-        verdict: whether it speaks about the attack or about the posterior.
+        source: the paper that asks the question.
+        verdict: whether the check speaks about the attack or about the posterior.
+        needs: methods of `Evidence` that only some implementations have, without which nothing can be said.
+        run: the function, of evidence and the threshold in force.
     """
 
     number: int
@@ -70,63 +79,81 @@ class Question:
     accuracy: bool
     source: str
     verdict: Literal["attack", "posterior"]
+    needs: tuple[str, ...]
+    run: Judge
+
+    def is_answered_by(self, evidence: type[Evidence]) -> bool:
+        """Whether evidence of this class has all that the check needs."""
+        return all(getattr(evidence, name) is not getattr(Evidence, name) for name in self.needs)
 
 
-QUESTIONS: dict[str, Question] = {}
-"""Those that an evaluation can answer cheaply too, by name: see `analysis.checks`."""
+CHECKS: dict[str, Check] = {}
+"""All checks by name, in the order of their numbers; `analysis.checks` fills it."""
 
 
-def asks(
-    number: int, threshold: float, source: str, accuracy: bool = False, verdict: Literal["attack", "posterior"] = "attack"
-) -> Callable[[Callable[..., Finding]], Callable[..., Finding]]:
-    """Register a function of numbers and arrays, under its own name, as what judges this question."""
+def check(
+    number: int,
+    *,
+    threshold: float,
+    source: str,
+    accuracy: bool = False,
+    verdict: Literal["attack", "posterior"] = "attack",
+    needs: tuple[str, ...] = (),
+) -> Callable[[Judge], Judge]:
+    """Register a function of evidence and threshold as a check, under its own name; arguments as of `Check`."""
 
-    def register(judge: Callable[..., Finding]) -> Callable[..., Finding]:
-        name = judge.__name__  # pyright: ignore[reportFunctionMemberAccess]
-        line = (judge.__doc__ or "").splitlines()[0]
-        QUESTIONS[name] = Question(number, name, line, threshold, accuracy, source, verdict)
-        return judge
+    def register(run: Judge) -> Judge:
+        name = run.__name__  # pyright: ignore[reportFunctionMemberAccess]
+        question = (run.__doc__ or "").splitlines()[0]
+        CHECKS[name] = Check(number, name, question, threshold, accuracy, source, verdict, needs, run)
+        for known in sorted(CHECKS.values(), key=lambda one: one.number):
+            CHECKS[known.name] = CHECKS.pop(known.name)
+        return run
 
     return register
 
 
 def not_applicable(reason: str) -> Finding:
-    """It passes: what cannot go wrong here did not."""
+    """Return the finding of a check that has nothing to judge: it passes, because what cannot go wrong did not."""
     return Finding(math.nan, True, reason, "not_applicable")
 
 
-def attempt(judge: Callable[[], Finding]) -> Finding:
-    """What it found. One check that cannot be made must not cost the others, and must not pass either."""
+def attempt(run: Judge, evidence: Evidence, threshold: float) -> Finding:
+    """Return what a check finds.
+
+    A check whose evidence is not available here is not applicable. One that ends in an error does not cost the others, and
+    does not pass.
+    """
     try:
-        return judge()
+        return run(evidence, threshold)
+    except NotAvailable as missing:
+        return not_applicable(str(missing))
     except (BayesrobError, RuntimeError) as error:
         return Finding(math.nan, False, f"It could not be made: {error}", "error")
 
 
-def limits(
-    questions: Mapping[str, Question], num_points: int, chosen: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Every question's threshold, those of `chosen` in place of the defaults; in accuracy never below two images.
+def thresholds(checks: Mapping[str, Check], num_points: int, chosen: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Return the threshold of every check, those of `chosen` in place of the defaults; in accuracy at least two images.
 
     Raises:
-        UnknownNameError: a check that does not exist. InputError: a threshold that is no number.
+        UnknownNameError: `chosen` names a check that does not exist.
+        InputError: a threshold is no number.
     """
-    own: dict[str, float] = dict(chosen or {})
-    for name, value in own.items():
-        check_name("check", name, questions)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"The threshold of {name!r} is {value!r}.", "Values are compared with it.", "Give a number.")
-    stated = {name: float(own.get(name, one.threshold)) for name, one in questions.items()}
+    own: dict[str, float] = {}
+    for name, value in (chosen or {}).items():
+        check_name("check", name, checks)
+        own[name] = number(f"The threshold of {name!r}", value, "The check's value is compared with it.")
+    stated = {name: float(own.get(name, one.threshold)) for name, one in checks.items()}
     least = IMAGES / max(num_points, 1)
-    return {name: max(value, least) if questions[name].accuracy else value for name, value in stated.items()}
+    return {name: max(value, least) if checks[name].accuracy else value for name, value in stated.items()}
 
 
-def allowed(question: Question, threshold: float) -> float:
-    """What a judge compares with: two images are two images, though 0.40 - 0.35 > 2 / 40 in floating point."""
-    return threshold + ROUNDING if question.accuracy else threshold
+def allowed(check: Check, threshold: float) -> float:
+    """Return what values are compared with: two images are two images, though 0.40 - 0.35 > 2 / 40 in floating point."""
+    return threshold + ROUNDING if check.accuracy else threshold
 
 
 def verdict(failed: Iterable[str]) -> str:
-    """ "believed", or "doubtful because of ..." with the names of the checks that failed."""
+    """Return "believed", or "doubtful because of ..." with the names of the checks that failed."""
     names = list(failed)
     return f"doubtful because of {', '.join(names)}" if names else BELIEVED

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +14,18 @@ from torch import Tensor
 
 from bayesrob import progress, rng
 from bayesrob._version import __version__
+from bayesrob.analysis.checks import CHECKS
 from bayesrob.analysis.findings import Finding, allowed, attempt
+from bayesrob.analysis.findings import thresholds as checked_thresholds
 from bayesrob.analysis.intervals import LEVEL, binomial_interval
-from bayesrob.attacks import Attack, check_radius
+from bayesrob.arguments import number
+from bayesrob.attacks import Attack
 from bayesrob.auditing.bench import Bench
-from bayesrob.auditing.checks import CHECKS
-from bayesrob.auditing.kept import Kept, fingerprint
 from bayesrob.auditing.levels import LEVELS
-from bayesrob.auditing.registry import thresholds_for
+from bayesrob.auditing.run_files import RunFiles, fingerprint
+from bayesrob.auditing.runs import Runs
 from bayesrob.errors import InputError, check_name
-from bayesrob.evaluation.attacked import ball
-from bayesrob.evaluation.datatree import record
+from bayesrob.evaluation import ball, record
 from bayesrob.predictive import Predictive
 
 __all__ = ["audit"]
@@ -44,13 +44,15 @@ def audit(
     thresholds: Mapping[str, float] | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> xr.DataTree:
-    """Would this robustness number survive scrutiny? Sixteen checks of an attack's figure and of the posterior behind it.
+    """Would this robustness number survive scrutiny? Sixteen checks of an attack's accuracy and of the posterior behind it.
 
     The audited figure is the accuracy of `post` on what `attack` makes of `x`, of all points; beside it stands the strongest
     that any run of the audit found, point by point. Predictives drawn fresh are scored on draws that no attack saw.
 
     Args:
-        post: a classifier. x: points `[batch, *shape]`, inside the bounds. y: their labels.
+        post: a classifier.
+        x: points `[batch, *shape]`, inside the bounds.
+        y: their labels.
         eps: radius of the ball, in the inputs' own unit.
         seed: fixes every random choice.
         level: "quick" (at most a minute for 100 MNIST images and 50 draws of 784-512-512-10 on two cores), "default" (at
@@ -60,14 +62,14 @@ def audit(
         norm: "l_inf" or "l_2"; None: the attack's, else "l_inf".
         thresholds: by check, in place of the defaults of `auditing.CHECKS`; those in points of accuracy are never below two
             images.
-        folder: where runs are kept, so that an audit that was killed, or is repeated with other thresholds, finds them.
+        folder: where runs are stored, so that an audit that was killed, or is repeated with other thresholds, finds them.
 
     Returns:
         DataTree. `checks`, over `check`: `number`, `question`, `value`, `threshold` (NaN value: nothing was measured),
         `passed`, `status` ("passed", "failed", "not_applicable", which passes, or "error", which does not), `reason`,
         `source`, `about` ("attack" or "posterior"). `figures`: `accuracy`, `robust_accuracy`, `strongest_accuracy` with
         Wilson intervals (`<name>_interval`), `attack_believed`, `posterior_believed`. `runs`, over `run`: `accuracy` of the
-        points that it looked at, `num_points` and, as a coordinate, `seconds`. Attributes hold settings as JSON.
+        points that each was run on, `num_points` and, as a coordinate, `seconds`. Attributes hold settings as JSON.
 
     Raises:
         InputError: a regression, an attack in another ball, points that do not fit, no gradient for an attack that needs it.
@@ -79,31 +81,43 @@ def audit(
     norm = _check(post, eps, level, attack, norm)
     if len(x) == 0:
         raise InputError("There are no points.", "Accuracy is a share of them.", "Give one at least.")
-    limits = thresholds_for(dict(thresholds or {}), len(x))
+    limits = checked_thresholds(CHECKS, len(x), thresholds)
     rng.derive(seed)
     post.check_inputs(x)
     post.check_labels(x, y)
     if attack is not None:
         attack.check_fits(post)
-    kept = Kept(folder, "" if folder is None else f"{fingerprint(post, x, y)} {eps} {norm} {seed} {LEVELS[level]}")
-    bench = Bench(post, x, y, eps, norm, seed, LEVELS[level], kept, attack)
+    basis = "" if folder is None else f"{fingerprint(post, x, y)} {eps} {norm} {seed} {LEVELS[level]}"
+    files = RunFiles(folder, basis)
+    runs = Runs(post, x, y, eps=float(eps), norm=norm, seed=seed, level=LEVELS[level], files=files, given=attack)
     findings: dict[str, Finding] = {}
     with progress.bar("auditing", len(CHECKS) + 1) as advance:
         advance(0, note="the audited attack")
-        _ = bench.audited  # without a figure there is nothing to audit: its errors are the caller's
+        _ = runs.audited  # without a figure there is nothing to audit: its errors are the caller's
+        bench = Bench(runs)
         advance(1)
         for name, check in CHECKS.items():
             advance(0, note=name)
-            findings[name] = attempt(functools.partial(check.run, bench, allowed(check, limits[name])))
+            findings[name] = attempt(check.run, bench, allowed(check, limits[name]))
             advance(1)
-    return _tree(bench, findings, limits, level)
+    checks = _checks(findings, limits)
+    tree = xr.DataTree.from_dict({"checks": checks, "figures": _figures(runs, checks), "runs": _runs(runs)})
+    settings = {"eps": runs.eps, "norm": norm, "seed": seed, "level": level, "num_points": len(x)}
+    tree.attrs.update(
+        record(post),
+        attack=json.dumps(runs.attack.settings()),
+        audit=json.dumps({**settings, "bayesrob": __version__, "torch": torch.__version__}),
+    )
+    return tree
 
 
-def _tree(bench: Bench, findings: dict[str, Finding], limits: dict[str, float], level: str) -> xr.DataTree:
-    def column(values: Any) -> tuple[str, np.ndarray]:
+def _checks(findings: Mapping[str, Finding], limits: Mapping[str, float]) -> xr.Dataset:
+    """The group `checks`."""
+
+    def column(values: Iterable[Any]) -> tuple[str, np.ndarray]:
         return "check", np.array(list(values))
 
-    found = xr.Dataset(
+    return xr.Dataset(
         {
             "number": column(check.number for check in CHECKS.values()),
             "question": column(check.question for check in CHECKS.values()),
@@ -117,70 +131,56 @@ def _tree(bench: Bench, findings: dict[str, Finding], limits: dict[str, float], 
         },
         coords={"check": list(CHECKS)},
     )
+
+
+def _figures(runs: Runs, checks: xr.Dataset) -> xr.Dataset:
+    """The group `figures`; `checks` gets whether the attack and the posterior are believed as attributes."""
     believed = {
-        f"{about}_believed": bool(found["passed"].values[found["about"].values == about].all())
+        f"{about}_believed": bool(checks["passed"].values[checks["about"].values == about].all())
         for about in ("attack", "posterior")
     }
-    found.attrs.update({name: int(value) for name, value in believed.items()})
-    figures = xr.Dataset(believed, coords={"bound": ["lower", "upper"]}, attrs={"level": LEVEL, "num_points": len(bench.x)})
-    strongest = functools.reduce(torch.logical_and, _full_runs(bench).values(), bench.clean)
+    checks.attrs.update({name: int(value) for name, value in believed.items()})
+    figures = xr.Dataset(believed, coords={"bound": ["lower", "upper"]}, attrs={"level": LEVEL, "num_points": len(runs.x)})
     for name, right in {
-        "accuracy": bench.clean,
-        "robust_accuracy": bench.audited.right,
-        "strongest_accuracy": strongest,
+        "accuracy": runs.clean,
+        "robust_accuracy": runs.audited.right,
+        "strongest_accuracy": runs.strongest(),
     }.items():
         figures[name] = float(right.double().mean())
         figures[f"{name}_interval"] = "bound", np.array(binomial_interval(int(right.sum()), len(right)))
-    runs = xr.Dataset(
+    return figures
+
+
+def _runs(runs: Runs) -> xr.Dataset:
+    """The group `runs`."""
+    names = list(runs.made)
+    return xr.Dataset(
         {
-            "accuracy": ("run", np.array([run.accuracy for run in bench.found.values()])),
-            "num_points": ("run", np.array([len(run.right) for run in bench.found.values()])),
+            "accuracy": ("run", np.array([run.accuracy for run in runs.made.values()])),
+            "num_points": ("run", np.array([len(run.right) for run in runs.made.values()])),
         },
-        coords={"run": list(bench.found), "seconds": ("run", np.array([bench.seconds[name] for name in bench.found]))},
+        coords={"run": names, "seconds": ("run", np.array([runs.seconds[name] for name in names]))},
     )
-    tree = xr.DataTree.from_dict({"checks": found, "figures": figures, "runs": runs})
-    settings = {"eps": bench.eps, "norm": bench.norm, "seed": bench.seed, "level": level, "num_points": len(bench.x)}
-    tree.attrs.update(
-        record(bench.post),
-        attack=json.dumps(bench.attack.settings()),
-        audit=json.dumps({**settings, "bayesrob": __version__, "torch": torch.__version__}),
-    )
-    return tree
-
-
-def _full_runs(bench: Bench) -> dict[str, Tensor]:
-    """Who is right after each run in the audited ball on the audited model; points that a run did not look at are."""
-    everywhere = {name: found.right for name, found in bench.found.items() if name.startswith(("objective", "single"))}
-    everywhere |= {name: bench.found[name].right for name in ("doubled",) if name in bench.found}
-    everywhere["audited"] = bench.audited.right
-    for name in ("Square", "RandomSearch"):
-        if name in bench.found:
-            right = torch.ones_like(bench.clean)
-            right[bench.sample_of_survivors()] = bench.found[name].right
-            everywhere[name] = right
-    return everywhere
 
 
 def _check(post: object, eps: float, level: str, attack: Attack | None, norm: str | None) -> str:
-    """Refuse what no check could work with; the norm."""
+    """Return the norm of the ball, or raise `InputError` for what no check could work with."""
     if not isinstance(post, Predictive):
         raise InputError(
             f"audit got a {type(post).__name__}.",
-            "It looks at a Predictive.",
+            "It needs a Predictive.",
             "Wrap networks: predictive.from_modules([net]).",
         )
     if post.likelihood.name != "categorical":
         raise InputError("The predictive is a regression.", "Accuracy needs classes.", "Audit a classifier.")
-    check_radius(eps)
-    if eps == 0:
-        raise InputError("eps is 0.", "In a ball without radius nothing can be attacked.", "Give eps > 0.")
+    number("eps", eps, "It is the radius of the ball, and in a ball without one nothing can be attacked.", above=0)
     check_name("level", level, LEVELS)
     if attack is None:
         return check_name("norm", "l_inf" if norm is None else norm, ["l_inf", "l_2"])
     if not isinstance(attack, Attack):
         raise InputError(f"The attack is a {type(attack).__name__}.", "It must be one.", "Pass e.g. PGD(eps=0.1).")
     where = ball(attack)
-    own = where[0] if where is not None else cast(str, getattr(attack, "norm", "l_inf"))
+    own = where[0] if where is not None else getattr(attack, "norm", "l_inf")
     norm = check_name("norm", own if norm is None else norm, ["l_inf", "l_2"])
     if where is not None and where != (norm, float(eps)):
         raise InputError(

@@ -1,23 +1,21 @@
-"""How much an audit spends, the attack that it trusts, and variations of anybody's attack."""
+"""How much an audit spends, and the attack that it trusts."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from bayesrob.attacks import PGD, Attack, AutoAttack, Confident, Criterion, Misclassified
+from bayesrob.attacks import PGD, AutoAttack, Confident, Criterion, Misclassified
 
-__all__ = [
-    "LEVELS", "REFERENCE", "Level", "changed", "criterion", "harder", "held", "well_configured", "with_radius",
-]  # fmt: skip
+__all__ = ["LEVELS", "REFERENCE", "Level", "criterion", "held", "well_configured"]
 
 REFERENCE = ("margin_per_draw", "predictive_loss", "margin")
-"""Objectives of the default attack. Draws that are sure of themselves are found by the first, others by any
+"""Objectives of the default attack. The first breaks draws that are sure of themselves, any breaks the others
 (docs/attack_gauntlet.md: in 12 balls on six posteriors all 43 attacks together broke at most 2 more of 100 points)."""
 
 SURE = 0.75
-"""Probability of a wrong class at which points leave an attack on random draws: those that barely fool one set of 50 draws
-may not fool the next (a standard error is 0.07 at most)."""
+"""Probability of a wrong class at which points leave an attack on random draws. Those that barely fool one set of 50 draws
+may not fool the next: the standard error is at most 0.07."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +23,17 @@ class Level:
     """What the runs of an audit may cost.
 
     Args:
-        steps: of every PGD; 40 and 2.5 eps / 40 a step changed no image on the digits against 100.
-        queries: of each attack without gradients, for each image that the attacks by gradients left.
-        samples: of random search, likewise.
-        images: at most so many of those images, a random subset; None: all.
+        steps: steps of every PGD; on the digits 40 of 2.5 eps / 40 each changed no image against 100.
+        queries: queries of each attack without gradients, for each image that survives the attacks by gradients.
+        samples: points that random search tries, for each of those images.
+        images: largest number of those images, a random subset; None: all.
         radii: multiples of eps at which accuracy is measured too.
-        draws: numbers of draws that the attack sees at a look, beside its own.
+        draws: numbers of draws that each step of the attack averages, beside its own number.
         repeats: gradients of the same points that are compared.
         errors: points whose gradient gets a Monte Carlo error, which costs as many gradients as there are draws.
-        fresh: whether the audit's own attacks on draws made anew take new ones at each step, or hold as many, drawn once
-            (which are then scored on others): drawing 50 networks of 784-512-512-10 takes longer than their gradients.
+        fresh: whether the audit's own attacks on a predictive drawn fresh take new draws at each step. False: they hold one
+            set, drawn once, and are scored on another: drawing 50 networks of 784-512-512-10 takes longer than their
+            gradients.
     """
 
     steps: int
@@ -60,15 +59,23 @@ which 113 attacks without gradients, 39 the doubled attack, 37 other radii, 22 P
 def well_configured(
     eps: float, norm: str = "l_inf", steps: int = 40, random: bool = False, fresh: bool = True
 ) -> AutoAttack:
-    """The attack of an audit that was not given one: PGD on three objectives in turn, each on what is left.
+    """Return the attack of an audit that was not given one: PGD on three objectives, each on what the others left.
 
-    `steps` steps (step size and random start as `PGD` has them) on `margin_per_draw`, `predictive_loss` and `margin`, one
-    start each: another objective helps where another start does, and where another start does not. Points leave as soon as
-    they are misclassified.
+    The objectives are `margin_per_draw`, `predictive_loss` and `margin`, with one start each: another objective helps where
+    another start does, and where another start does not. Points leave as soon as they are misclassified.
 
     Args:
-        random: whether predictions change from look to look; points then leave when a wrong class has probability 0.75.
-        fresh: whether such an attack takes new draws at each step, or as many, held.
+        eps: radius of the ball.
+        norm: "l_inf" or "l_2".
+        steps: steps on each objective; step size and random start are those of `PGD`.
+        random: whether predictions change between forward passes; points then leave when a wrong class has probability
+            0.75.
+        fresh: whether such an attack takes new draws at each step, or holds one set.
+
+    Example:
+        >>> attack = br.auditing.well_configured(eps=0.1, steps=3)
+        >>> attack(post, x, y).shape == x.shape
+        True
     """
     common: dict[str, Any] = {"eps": eps, "norm": norm, "criterion": criterion(random), "draws": held(fresh)}
     attacks = tuple(PGD(objective=name, steps=steps, stop_when_broken=True, **common) for name in REFERENCE)
@@ -76,28 +83,10 @@ def well_configured(
 
 
 def held(fresh: bool) -> str:
-    """An attack's `draws`."""
+    """Return an attack's setting `draws`."""
     return "fresh" if fresh else "held"
 
 
 def criterion(random: bool) -> Criterion:
-    """When a point leaves an attack of ours."""
+    """Return when a point leaves an attack of the audit."""
     return Confident(SURE) if random else Misclassified()
-
-
-# ---- variations of anybody's attack -------------------------------------------------------------------------------------
-
-
-def changed(attack: Attack, **settings: Any) -> Attack:
-    """The attack with other settings, where it has such; of an ensemble its members, of a transfer the surrogate's."""
-    return attack.changed(**settings)
-
-
-def harder(attack: Attack) -> Attack | None:
-    """Twice the steps and twice the restarts; None if it has neither."""
-    return attack.harder()
-
-
-def with_radius(attack: Attack, eps: float) -> Attack | None:
-    """The same attack in another ball."""
-    return attack.with_radius(eps)

@@ -14,23 +14,24 @@ MARKS = {"passed": "ok", "failed": "FAIL", "not_applicable": "n/a", "error": "ER
 
 
 def verdicts(tree: xr.DataTree) -> list[tuple[bool, str]]:
-    """The two verdicts in words, and whether each is believed."""
-    found = tree["checks"].to_dataset()
+    """Return the two verdicts in words, and whether each is believed."""
+    checks = tree["checks"].to_dataset()
     lines = []
     for about, what in (("attack", "The attack's figure"), ("posterior", "The posterior")):
-        mine = found.isel(check=found["about"].values == about)
+        mine = checks.isel(check=checks["about"].values == about)
         failed = mine["check"].values[~mine["passed"].values].tolist()
         lines.append((not failed, f"{what} is {verdict(failed)}."))
     return lines
 
 
 def summary(tree: xr.DataTree, width: int = 110) -> str:
-    """The figures, the two verdicts, and a row for each check, as a terminal shows them.
+    """Return the figures, the two verdicts, and a row for each check, as a terminal shows them.
 
     Args:
-        tree: of `audit`. width: of a line, in characters.
+        tree: the result of `audit`.
+        width: characters in a line.
     """
-    figures, found = tree["figures"].to_dataset(), tree["checks"].to_dataset()
+    figures, checks = tree["figures"].to_dataset(), tree["checks"].to_dataset()
     words = {"accuracy": "accuracy", "robust_accuracy": "robust accuracy", "strongest_accuracy": "strongest attack found"}
     lines = [
         "   ".join(
@@ -41,8 +42,8 @@ def summary(tree: xr.DataTree, width: int = 110) -> str:
         *(text for _, text in verdicts(tree)),
         "",
     ]
-    for name in found["check"].values.tolist():
-        row = found.sel(check=name)
+    for name in checks["check"].values.tolist():
+        row = checks.sel(check=name)
         head = f"{int(row['number']):2} {name:16} {MARKS[row['status'].item()]:5} "
         head += f"{_number(row['value'])} {_number(row['threshold'])}  "
         lines.append(textwrap.fill(row["reason"].item(), width, initial_indent=head, subsequent_indent=" " * len(head)))

@@ -1,9 +1,9 @@
-"""Attacks run batch by batch: what they found, what it cost, and in which ball or norm it is to be judged."""
+"""Attacks run batch by batch: their perturbations, what those cost, and in which ball or norm they are judged."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from bayesrob import rng
 from bayesrob.analysis import median_perturbation, robust_points, smallest_perturbation, worst_case
 from bayesrob.attacks import Attack, Transfer
 from bayesrob.attacks.geometry import norms
+from bayesrob.numerics import slices
 from bayesrob.predictive import Predictive
 from bayesrob.types import Batch, Bounds, Labels
 
@@ -24,15 +25,16 @@ SIZES = ("l_inf", "l_2", "l_1", "l_0")
 
 
 class Run(NamedTuple):
-    """One attack on all points, on the CPU."""
+    """What one attack made of all points, on the CPU."""
 
     x: Tensor
-    """`[point, *shape]`"""
+    """Adversarial inputs, `[point, *shape]`."""
     queries: Tensor
-    """`[point]`, as `gradients`: see `attacks.Attacked`."""
+    """Predictions asked for at each point, `[point]`."""
     gradients: Tensor
+    """Gradients taken at each point, `[point]`."""
     seconds: float
-    """Wall clock of all points together, on this machine."""
+    """Wall-clock seconds for all points, on this machine."""
 
 
 def attack_points(
@@ -40,23 +42,34 @@ def attack_points(
     predictive: Predictive,
     x: Batch,
     y: Labels,
-    batches: Iterable[slice],
+    *,
+    batch_size: int,
     seeds: tuple[int, *tuple[str, ...]],
-    done: Callable[[], None],
+    done: Callable[[], None] = lambda: None,
 ) -> Run:
-    """Run `attack` on each of `batches` by itself, batch i with the seed derived from `seeds` and i."""
+    """Run `attack` on the points batch by batch.
+
+    Args:
+        attack: the attack.
+        predictive: what is attacked.
+        x: the points.
+        y: their labels.
+        batch_size: points attacked at once.
+        seeds: a seed and names of a random stream, from which, with its index, each batch's seed is derived.
+        done: called after each batch.
+    """
     seed, *names = seeds
     parts, started = [], time.perf_counter()
-    for i, part in enumerate(batches):
+    for i, part in enumerate(slices(len(x), batch_size)):
         parts.append(attack.run(predictive, x[part], y[part], seed=rng.derive(seed, *names, i)))
         done()
     seconds = time.perf_counter() - started
-    found, queries, gradients = (torch.cat([values.cpu() for values in column]) for column in zip(*parts, strict=True))
-    return Run(found, queries, gradients, seconds)
+    z, queries, gradients = (torch.cat([values.cpu() for values in column]) for column in zip(*parts, strict=True))
+    return Run(z, queries, gradients, seconds)
 
 
 def ball(attack: Attack) -> tuple[str, float] | None:
-    """Norm and radius of the ball that the attack stays in; None if it has none."""
+    """Return norm and radius of the ball that the attack stays in; None if it has none."""
     if isinstance(attack, Transfer):
         return ball(attack.attack)
     norm, eps = getattr(attack, "norm", None), getattr(attack, "eps", None)
@@ -64,7 +77,7 @@ def ball(attack: Attack) -> tuple[str, float] | None:
 
 
 def own_norm(attack: Attack) -> str | None:
-    """The norm of which the attack looks for little, if it does: it has one, and no radius."""
+    """Return the norm that the attack makes as small as it can; None for an attack that has a radius, or no norm."""
     if isinstance(attack, Transfer):
         return own_norm(attack.attack)
     norm = getattr(attack, "norm", None)
@@ -72,22 +85,30 @@ def own_norm(attack: Attack) -> str | None:
 
 
 def measures(x: Batch, attacked: Mapping[str, Run], bounds: Bounds | None) -> xr.Dataset:
-    """Size, place and cost of every perturbation, `[attack, point]`."""
+    """Return size, place and cost of every perturbation, `[attack, point]`."""
     x = x.cpu()
-    found = {f"perturbation_{norm}": [norms(run.x - x, norm) for run in attacked.values()] for norm in SIZES}
-    found["inside_bounds"] = [_inside(run.x, bounds) for run in attacked.values()]
-    found["queries"] = [run.queries for run in attacked.values()]
-    found["gradients"] = [run.gradients for run in attacked.values()]
+    columns = {f"perturbation_{norm}": [norms(run.x - x, norm) for run in attacked.values()] for norm in SIZES}
+    columns["inside_bounds"] = [_inside(run.x, bounds) for run in attacked.values()]
+    columns["queries"] = [run.queries for run in attacked.values()]
+    columns["gradients"] = [run.gradients for run in attacked.values()]
     empty = torch.zeros(0, len(x))
     return xr.Dataset(
-        {name: (("attack", "point"), (torch.stack(rows) if rows else empty).numpy()) for name, rows in found.items()}
+        {name: (("attack", "point"), (torch.stack(rows) if rows else empty).numpy()) for name, rows in columns.items()}
     )
 
 
 def add_worst_case(
     points: xr.Dataset, scores: xr.Dataset, attacks: Mapping[str, Attack], attacked: Mapping[str, Run], level: float
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """`points` and `scores` with what several attacks say together, with smallest perturbations and with costs."""
+    """Return `points` and `scores` with the worst case over all attacks, smallest perturbations and costs.
+
+    Args:
+        points: the group `points` of an evaluation.
+        scores: its group `robustness`.
+        attacks: the attacks by name.
+        attacked: what each of them found.
+        level: coverage of the intervals.
+    """
     balls = {name: where for name, attack in attacks.items() if (where := ball(attack)) is not None}
     own = {name: norm for name, attack in attacks.items() if (norm := own_norm(attack)) is not None}
     robust, smallest = robust_points(points, balls), smallest_perturbation(points, own)

@@ -11,8 +11,9 @@ import xarray as xr
 from torch import Tensor
 
 from bayesrob._version import __version__
+from bayesrob.arguments import whole
 from bayesrob.data import Dataset
-from bayesrob.evaluation.points import check_arguments, check_count
+from bayesrob.evaluation.points import check_arguments
 from bayesrob.numerics import choose, slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
@@ -26,17 +27,22 @@ def to_datatree(
     """ArviZ groups: posterior, sample_stats (if the sampler left any), log_likelihood, observed_data.
 
     Args:
-        predictive: of fresh draws `num_draws` are taken, from `seed`, as one chain.
+        predictive: the posterior predictive; of a predictive drawn fresh, `num_draws` draws are taken as one chain.
         dataset: its training points are the observed data.
         num_points: how many of them, from the first; None: all.
         weights: False leaves the posterior group out: the weights of wide networks take gigabytes.
+        seed: fixes the draws of a predictive drawn fresh.
 
     Returns:
         DataTree with dims `chain`, `draw`, `point` and, for the weights, `<parameter>_dim_<i>`.
+
+    Example:
+        >>> tree = br.to_datatree(post, ds, num_points=10)
+        >>> tree["log_likelihood"]["obs"].dims
+        ('chain', 'draw', 'point')
     """
     check_arguments("to_datatree", predictive, dataset)
-    if num_points is not None:
-        check_count("num_points", num_points)
+    whole("num_points", num_points, or_none=True)
     held = predictive.freeze(seed=seed)
     x, y = dataset.x_train[:num_points], dataset.y_train[:num_points]
     groups: dict[str, xr.Dataset] = {}
@@ -60,7 +66,7 @@ def to_datatree(
 
 
 def log_likelihood(held: Predictive, x: Batch, y: Labels, batch_size: int = 1000) -> xr.DataArray:
-    """log p(y_n | x_n, w_d) of every draw and point, `[chain, draw, point]`, of held draws."""
+    """Return log p(y_n | x_n, w_d) of every held draw and every point, `[chain, draw, point]`."""
     with torch.no_grad():
         parts = [held.likelihood.log_prob(held.logits(x[part]), y[part]).cpu() for part in slices(len(x), batch_size)]
     values = by_chain(held, torch.cat(parts, dim=1))
@@ -68,7 +74,7 @@ def log_likelihood(held: Predictive, x: Batch, y: Labels, batch_size: int = 1000
 
 
 def sample_stats(held: Predictive) -> xr.Dataset | None:
-    """The sampler's record `[chain, draw]`, or None if there is none."""
+    """Return the sampler's record `[chain, draw]`, or None if there is none."""
     stats = getattr(held, "sample_stats", {})
     if not stats:
         return None
@@ -76,13 +82,13 @@ def sample_stats(held: Predictive) -> xr.Dataset | None:
 
 
 def by_chain(held: Predictive, draws: Tensor) -> np.ndarray:
-    """`[chain * draw, ...]`, interleaved as the predictive holds them, to `[chain, draw, ...]`."""
+    """Return `draws`, `[chain * draw, ...]` interleaved as the predictive holds them, as `[chain, draw, ...]`."""
     chains = getattr(held, "num_chains", 1)
     return draws.detach().cpu().reshape(-1, chains, *draws.shape[1:]).transpose(0, 1).numpy()
 
 
 def record(predictive: Predictive) -> dict[str, Any]:
-    """What a file's attributes say about where the draws come from, and which products gave the results from them."""
+    """Return attributes of a file, as JSON: where the draws come from, and which matrix products the results took."""
     draws = {**predictive.info, "num_draws": predictive.num_draws, "kind": predictive.kind}
     return {"predictive": json.dumps(draws), "numerics": json.dumps(choose(predictive.net).record())}
 

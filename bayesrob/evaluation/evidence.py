@@ -1,187 +1,229 @@
-"""What the cheap checks look at: what an evaluation has computed already, and a few looks at a few of its points."""
+"""Evidence for checks out of what an evaluation has computed; it runs no attack."""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
 
-from bayesrob import rng
+from bayesrob.analysis.checks import GREY
+from bayesrob.analysis.evidence import (
+    Change,
+    Compared,
+    Evidence,
+    NotAvailable,
+    RadiusCurve,
+    Rescored,
+    Steps,
+    Tried,
+)
+from bayesrob.analysis.intervals import binomial_interval
 from bayesrob.attacks import Attack, RandomSearch, Transfer
-from bayesrob.evaluation import looks
-from bayesrob.evaluation.attacked import Run, ball
-from bayesrob.predictive import Predictive
-from bayesrob.types import Batch, Labels
+from bayesrob.evaluation.evaluated import FORWARDS, Evaluated, Figure
 
-__all__ = ["FORWARDS", "Evidence", "Figure", "at_random", "by_gradients"]
+__all__ = ["FigureEvidence"]
 
-POINTS, LOOKS = 30, 2
-"""Points that are looked at again, and gradients taken at each: a few percent of what attacks cost."""
-FORWARDS = 2
-"""Forward passes that are compared: the one that was scored, and another."""
+ALONE = "Nothing to compare with was run in this ball."
 
 
-class Figure(NamedTuple):
-    """An accuracy that an evaluation reports: of one attack, or the worst case of all in a ball."""
-
-    attack: str
-    """The attack that it is of; of a worst case, the one that carries it."""
-    members: tuple[str, ...]
-    """The attacks whose points count in it."""
-    right: np.ndarray
-    """`[point]`"""
-    survivors: np.ndarray | None
-    """Points that are right before and after all its attacks by gradients; None: it has none."""
-    worst: bool = False
-
-
-class Evidence:
-    """What is known about one evaluation.
+class FigureEvidence(Evidence):
+    """Evidence about one accuracy of an evaluation.
 
     Args:
-        predictive, attacks, runs, seed: of the evaluation; x, y: its points. scoring: draws that score. level: of intervals.
-        groups: of the evaluation's tree: `points` and `gradients`, and `diagnostics` where there are chains.
-        predict: log predictive `[point, class]` of inputs on the scoring draws of a seed, on the CPU.
+        evaluated: the evaluation.
+        figure: the accuracy.
     """
 
-    def __init__(
-        self, predictive: Predictive, x: Batch, y: Labels, attacks: Mapping[str, Attack], runs: Mapping[str, Run],
-        groups: Mapping[str, xr.Dataset], predict: Callable[[Batch, int], Tensor], scoring: int, seed: int,
-        level: float,
-    ):  # fmt: skip
-        self.predictive, self.x, self.y, self.attacks, self.runs = predictive, x, y, dict(attacks), runs
-        self.groups, self.predict, self.scoring, self.seed = groups, predict, scoring, seed
-        self.level = level
-        self.points = groups["points"]
-        self.label = self.points["label"].values
-        self.clean = self.points["log_probability"].values.argmax(-1) == self.label
-        after = self.points["adversarial_log_probability"].transpose("attack", "point", "class").values.argmax(-1)
-        self.right: dict[str, np.ndarray] = dict(zip(self.attacks, after == self.label, strict=True))
-        self.balls = {name: where for name, attack in self.attacks.items() if (where := ball(attack)) is not None}
-        self._gradients: dict[tuple[str, int | None], np.ndarray] = {}
+    def __init__(self, evaluated: Evaluated, figure: Figure):
+        self.evaluated, self.figure = evaluated, figure
 
-    # ---- figures --------------------------------------------------------------------------------------------------------
+    @property
+    def attack(self) -> Attack:
+        """The attack by which the figure is judged."""
+        return self.evaluated.attacks[self.figure.attack]
 
-    def figure(self, name: str) -> Figure:
-        """Of one attack."""
-        right = self.right[name]
-        gradients = self.attacks[name].sees == "gradients"
-        return Figure(name, (name,), right, self.clean & right if gradients else None)
+    @property
+    def where(self) -> tuple[str, float] | None:
+        """Norm and radius of that attack's ball; None if it has none."""
+        return self.evaluated.balls.get(self.figure.attack)
 
-    def worst(self, where: tuple[str, float], carrier: str, robust: np.ndarray) -> Figure:
-        """The worst case in a ball."""
-        inside = tuple(name for name in self.balls if self.balls[name] == where)
-        by_gradients = [self.right[name] for name in inside if self.attacks[name].sees == "gradients"]
-        survivors = np.logical_and.reduce([self.clean, *by_gradients]) if by_gradients else None
-        return Figure(carrier, inside, robust, survivors, worst=True)
+    # ---- the accuracy ---------------------------------------------------------------------------------------------------
 
-    def others(self, figure: Figure, chosen: Callable[[Attack], bool]) -> dict[str, np.ndarray]:
-        """By attack, the points right after others in the figure's ball (of a worst case: after each of its own, too).
+    @property
+    def clean(self) -> np.ndarray:
+        return self.evaluated.clean
 
-        What ended outside of the ball breaks nothing.
-        """
-        where, found = self.balls.get(figure.attack), {}
-        for name, attack in self.attacks.items() if where is not None else ():
-            other = figure.worst or name != figure.attack
-            if other and chosen(attack) and (attack.minimal or self.balls.get(name) == where):
-                found[name] = self.right[name] | self.outside(name, where)
-        return found
+    @property
+    def right(self) -> np.ndarray:
+        return self.figure.right
 
-    def outside(self, name: str, where: tuple[str, float] | None) -> np.ndarray:
-        """Which of an attack's points are not in the ball, up to rounding, or not in the bounds, `[point]`."""
-        mine = self.points.sel(attack=name)
-        out = ~mine["inside_bounds"].values
-        if where is not None:
-            out = out | ~(mine[f"perturbation_{where[0]}"].values <= where[1] * (1 + 1e-5) + 1e-6)
-        return out
+    def outside(self) -> np.ndarray:
+        out = [self.evaluated.outside(name, self.evaluated.balls.get(name)) for name in self.figure.members]
+        return np.logical_or.reduce(out)
 
-    def finite(self, name: str) -> np.ndarray:
-        """At which of an attack's points everything is a number, `[point]`."""
-        return np.isfinite(self.points["perturbation_l_2"].sel(attack=name).values)
+    def finite(self) -> np.ndarray:
+        return np.logical_and.reduce([self.evaluated.finite(name) for name in self.figure.members])
 
-    def curve(self, name: str) -> dict[float, float]:
+    # ---- the attack -----------------------------------------------------------------------------------------------------
+
+    @property
+    def sees(self) -> Literal["gradients", "probabilities", "classes", "nothing"]:
+        return self.attack.sees
+
+    def climbed(self) -> Sequence[str]:
+        return self.attack.climbed()
+
+    def draws_per_step(self) -> int:
+        if self.sees == "nothing":
+            raise NotAvailable("Predictions are random, and the attack never uses them.")
+        return self.attack.draws_per_step(self.evaluated.predictive)
+
+    def takes_new_draws(self) -> bool:
+        return self.attack.takes_new_draws()
+
+    def steps(self) -> Steps | None:
+        return Steps(self.attack.step_sizes(), self.where[1]) if self.where is not None and self.attack.iterated() else None
+
+    # ---- the posterior predictive ---------------------------------------------------------------------------------------
+
+    @property
+    def num_draws(self) -> int:
+        return self.evaluated.predictive.num_draws
+
+    @property
+    def scoring_draws(self) -> int:
+        return self.evaluated.scoring_draws
+
+    @property
+    def info(self) -> Mapping:
+        return self.evaluated.predictive.info
+
+    def log_probabilities(self) -> np.ndarray:
+        return self.evaluated.points["log_probability"].values
+
+    def puts_out_probabilities(self) -> Sequence[bool]:
+        return self.evaluated.puts_out_probabilities
+
+    def change(self) -> Change:
+        return Change(self.evaluated.change, FORWARDS)
+
+    def distinct_draws(self) -> int | None:
+        return self.evaluated.distinct_draws
+
+    def diagnostics(self) -> xr.Dataset | None:
+        return self.evaluated.groups.get("diagnostics")
+
+    # ---- gradients ------------------------------------------------------------------------------------------------------
+
+    def zero_gradients(self) -> np.ndarray:
+        return self.evaluated.zero(self.figure.attack)
+
+    def about_zero(self, zero: np.ndarray) -> str:
+        return self.evaluated.at_zero(zero)
+
+    def repeated_gradients(self) -> np.ndarray:
+        return self.evaluated.gradients(self.climbed()[0], self.evaluated.gradient_draws(self.figure.attack))
+
+    def within_error(self) -> np.ndarray:
+        known = self.evaluated.groups["gradients"].sel(objective="expected_loss")
+        if not known["standard_error"].notnull().all():
+            return super().within_error()
+        return (known["norm"] < 2 * known["standard_error"]).values
+
+    # ---- other attacks --------------------------------------------------------------------------------------------------
+
+    def other_objectives(self) -> Compared:
+        return self._compared(lambda attack: attack.sees == "gradients" and attack.iterated())
+
+    def single_steps(self) -> Compared:
+        if not self.attack.iterated():
+            raise NotAvailable("The attack takes one step itself.")
+        one_step = lambda attack: attack.sees == "gradients" and not attack.iterated() and not attack.minimal  # noqa: E731
+        return self._compared(one_step)
+
+    def transfers(self) -> Compared:
+        return self._compared(lambda attack: isinstance(attack, Transfer))
+
+    def without_gradients(self) -> Tried:
+        return self._tried(lambda attack: attack.sees in ("probabilities", "classes") and not _at_random(attack))
+
+    def random_points(self) -> Tried:
+        return self._tried(_at_random)
+
+    def by_radius(self) -> RadiusCurve | None:
+        if self.attack.minimal:  # no radius stops it: what it leaves it failed at, and is not robust
+            return RadiusCurve({0.0: float(self.clean.mean()), math.inf: self.accuracy}, None, math.inf)
+        if self.where is None:
+            return None
+        if self.sees == "nothing":
+            raise NotAvailable("The attack never uses the model.")
+        accuracy, bounds, norm = self._same_settings(), self.evaluated.predictive.bounds, self.where[0]
+        width = math.inf if bounds is None else bounds[1] - bounds[0]
+        reach = {"l_inf": 1.0, "l_2": math.sqrt(self.evaluated.x[0].numel())}.get(norm, math.inf) * width
+        grey = [eps for eps in accuracy if eps >= GREY and norm == "l_inf" and bounds == (0, 1)]
+        unbounded = [eps for eps in accuracy if eps >= reach]
+        return RadiusCurve(accuracy, min(grey, default=None), max(unbounded, default=None))
+
+    def by_draws(self) -> Mapping[int, float]:
+        return {self.draws_per_step(): self.accuracy}
+
+    def rescored(self) -> Rescored:
+        right = self.evaluated.right[self.figure.attack]
+        interval = binomial_interval(int(right.sum()), len(right), self.evaluated.level)
+        return Rescored(right, self.evaluated.rescored[self.figure.attack], interval)
+
+    def _same_settings(self) -> dict[float, float]:
         """Accuracy by radius, of attacks in the same norm with the same settings; at radius 0 without attack."""
-        mine, norm = _but_radius(self.attacks[name]), self.balls[name][0]
-        same = [
-            other for other, where in self.balls.items() if where[0] == norm and _but_radius(self.attacks[other]) == mine
-        ]
-        found = {self.balls[other][1]: float(self.right[other].mean()) for other in same}
-        return {0.0: float(self.clean.mean()), **found}
+        assert self.where is not None
+        accuracy, mine = {0.0: float(self.clean.mean())}, _but_radius(self.attack)
+        for name, (norm, eps) in self.evaluated.balls.items():
+            if norm == self.where[0] and _but_radius(self.evaluated.attacks[name]) == mine:
+                accuracy[eps] = float(self.evaluated.right[name].mean())
+        return accuracy
 
-    # ---- looks ----------------------------------------------------------------------------------------------------------
+    def _others(self, chosen: Callable[[Attack], bool]) -> dict[str, np.ndarray]:
+        """Points right after each of the `chosen` attacks in the figure's ball; after a worst case's own attacks, too.
 
-    def seeds(self, *names: str) -> tuple[int, *tuple[str, ...]]:
-        return (self.seed, "evaluate", "checks", *names)
+        A perturbation that ends outside the ball breaks nothing.
 
-    @functools.cached_property
-    def change(self) -> float:
-        """By how much probabilities differ from one forward pass to the next."""
-        with rng.global_seed(*self.seeds("forward")):
-            again = self.predict(self.x[:POINTS], rng.derive(*self.seeds("forward")))
-        return float(np.abs(again.exp().numpy() - np.exp(self.points["log_probability"].values[:POINTS])).max())
+        Raises:
+            NotAvailable: there is no such attack.
+        """
+        right: dict[str, np.ndarray] = {}
+        for name, attack in self.evaluated.attacks.items() if self.where is not None else ():
+            other = self.figure.worst or name != self.figure.attack
+            if other and chosen(attack) and (attack.minimal or self.evaluated.balls.get(name) == self.where):
+                right[name] = self.evaluated.right[name] | self.evaluated.outside(name, self.where)
+        if not right:
+            raise NotAvailable(ALONE)
+        return right
 
-    @functools.cached_property
-    def suspicious(self) -> list[bool]:
-        return looks.suspicious(self.predictive, self.x[:POINTS], self.seeds("raw"))
+    def _compared(self, chosen: Callable[[Attack], bool]) -> Compared:
+        """Accuracies beside that of an attack that uses the model: the others claim nothing."""
+        if self.sees == "nothing":
+            raise NotAvailable(ALONE)
+        accuracy = {name: float(right.mean()) for name, right in self._others(chosen).items()}
+        return Compared(accuracy, "others in this ball leave")
 
-    @functools.cached_property
-    def distinct(self) -> int:
-        return looks.distinct(self.predictive)  # pyright: ignore[reportArgumentType]
-
-    def gradients(self, objective: str, num_draws: int | None) -> np.ndarray:
-        """`[look, point, component]`"""
-        if (objective, num_draws) not in self._gradients:
-            at = self.x[:POINTS], self.y[:POINTS]
-            found = [
-                looks.gradient(self.predictive, *at, objective, self.seeds(f"look {i}"), num_draws).flatten(1)
-                for i in range(LOOKS)
-            ]
-            self._gradients[objective, num_draws] = torch.stack(found).cpu().numpy()
-        return self._gradients[objective, num_draws]
-
-    def zero(self, name: str) -> np.ndarray:
-        """At which points the gradients of all objectives of an attack are zero: at all points, or the first few."""
-        objectives, known = looks.objectives_of(self.attacks[name]), self.groups["gradients"]
-        if set(objectives) <= set(known["objective"].values.tolist()):
-            return (known["zero_fraction"].sel(objective=objectives) == 1).all("objective").values
-        each = [(self.gradients(objective, self.num_draws(name)) == 0).all((0, 2)) for objective in objectives]
-        return np.logical_and.reduce(each)
-
-    def num_draws(self, name: str) -> int | None:
-        """Draws of the attack's gradients."""
-        return next((one.num_draws for one in looks.members(self.attacks[name]) if one.sees == "gradients"), None)
-
-    def at_zero(self, zero: np.ndarray) -> str:
-        rows = torch.as_tensor(np.flatnonzero(zero)[:POINTS])
-        return looks.at_zero(self.predictive, self.x[rows], self.y[rows], self.seeds("zero"))
-
-    @functools.cached_property
-    def rescored(self) -> dict[str, np.ndarray]:
-        """By attack, who is right on another set of draws, `[set, point]`."""
-        z = torch.cat([run.x for run in self.runs.values()]).to(self.x)
-        with rng.global_seed(*self.seeds("score")):
-            guesses = self.predict(z, rng.derive(*self.seeds("score"))).argmax(-1).numpy()
-        right = guesses.reshape(len(self.runs), 1, -1) == self.label
-        return dict(zip(self.runs, right, strict=True))
+    def _tried(self, chosen: Callable[[Attack], bool]) -> Tried:
+        if self.figure.survivors is None:
+            raise NotAvailable(ALONE)
+        rows = np.flatnonzero(self.figure.survivors)
+        broken = {name: ~right[rows] for name, right in self._others(chosen).items()}
+        return Tried(broken, len(rows), "what this evaluation gave them")
 
 
-def by_gradients(attack: Attack) -> bool:
-    return attack.sees == "gradients"
-
-
-def at_random(attack: Attack) -> bool:
-    """Whether it tries points of the ball without asking where to go."""
+def _at_random(attack: Attack) -> bool:
+    """Whether the attack tries points of the ball without asking where to go."""
     return isinstance(attack, RandomSearch) or (attack.sees == "nothing" and not isinstance(attack, Transfer))
 
 
 def _but_radius(attack: Attack) -> str:
-    """Settings, a fixed step in proportion to the radius."""
+    """The settings of an attack except the radius, with a fixed step in proportion to the radius."""
     settings = attack.settings()
     eps, step = settings.pop("eps", None), settings.pop("step_size", None)
     if step is not None and eps:

@@ -15,10 +15,11 @@ from torch import Tensor
 from bayesrob import progress
 from bayesrob._version import __version__
 from bayesrob.analysis.gradients import checked_prefixes, component_quantiles, gradient_statistics
+from bayesrob.arguments import whole
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
 from bayesrob.evaluation.datatree import record
-from bayesrob.evaluation.points import check_arguments, check_count, chosen_points
+from bayesrob.evaluation.points import check_arguments, chosen_points
 from bayesrob.numerics import slices
 from bayesrob.numerics.chunks import CACHE_BYTES, MEMORY_BYTES
 from bayesrob.predictive import FreshDraws, HeldDraws, Predictive
@@ -28,6 +29,7 @@ __all__ = ["evaluate_gradients"]
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 ARTEFACT = "double_softmax_per_draw"
+"""The loss of Carbone et al. 2020's code, which applies softmax twice."""
 
 
 def evaluate_gradients(
@@ -40,7 +42,7 @@ def evaluate_gradients(
     num_images: int = 10,
     seed: int = 0,
 ) -> xr.DataTree:
-    """Averaged input gradients at test points against the number of draws (Carbone et al. 2020, figures 2 and 3).
+    """Return averaged input gradients at test points against the number of draws (Carbone et al. 2020, figures 2 and 3).
 
     Args:
         predictive: held draws, of which prefixes are taken, or fresh ones, drawn once from `seed`.
@@ -49,7 +51,7 @@ def evaluate_gradients(
         num_draws: prefixes of the same draws, increasing; None: those of 1, 10, 50, 100, 250, 500 that can be had.
         precisions: "float32", "float64" or both: a gradient that is exactly zero in the first and not in the second was
             rounded away.
-        num_images: points whose whole averaged gradients are kept, for pictures.
+        num_images: points whose whole averaged gradients are returned, for pictures.
         seed: fixes points and draws.
 
     Returns:
@@ -60,49 +62,42 @@ def evaluate_gradients(
 
     Raises:
         InputError: prefixes that cannot be had, points that do not fit: before any work.
+
+    Example:
+        >>> tree = br.evaluation.evaluate_gradients(post, ds, 5, [1, 3], ["float32"])
+        >>> tree["statistics"]["num_draws"].values.tolist()
+        [1, 3]
     """
     check_arguments("evaluate_gradients", predictive, dataset)
-    if num_points is not None:
-        check_count("num_points", num_points)
-    check_count("num_images", num_images, least=0)
+    whole("num_images", num_images, least=0)
     drawn_fresh = isinstance(predictive, FreshDraws)
     prefixes = checked_prefixes(num_draws, math.inf if drawn_fresh else predictive.num_draws)
-    precisions = [precisions] if isinstance(precisions, str) else precisions
-    precisions = list(dict.fromkeys(check_name("precision", name, PRECISIONS) for name in precisions))
-    if not precisions:
-        raise InputError("precisions is empty.", "Gradients are taken in one at least.", 'Give e.g. ("float32",).')
+    precisions = _checked_precisions(precisions)
     index, x, y = chosen_points(dataset, num_points, seed)
     predictive.check_inputs(x)
     predictive.check_labels(x, y)
     held = predictive.freeze(max(prefixes), seed=seed)
-    chains = predictive.num_chains if isinstance(predictive, HeldDraws) and predictive.sample_stats else None
     # Many points at once for the products' sake; their gradients under all draws must fit the memory.
     batches = list(slices(len(x), max(1, MEMORY_BYTES // (max(prefixes) * x[0].numel() * x.element_size()))))
     statistics, components, images = [], [], []
     with progress.bar("gradients", len(precisions) * len(batches)) as advance:
         for precision in precisions:
-            same = all(p.dtype == PRECISIONS[precision] for p in held.parameters())
-            typed = held if same else copy.deepcopy(held).to(PRECISIONS[precision])
+            dtype = PRECISIONS[precision]
+            same = all(p.dtype == dtype for p in held.parameters())
+            typed = held if same else copy.deepcopy(held).to(dtype)
             parts = []
             for part in batches:
-                parts.append(_statistics(typed, x[part].to(PRECISIONS[precision]), y[part], prefixes, chains))
+                parts.append(_statistics(typed, x[part].to(dtype), y[part], prefixes, _chains(predictive)))
                 advance(1, note=precision)
-            found = xr.concat(parts, "point").assign_coords(point=index.numpy())
-            components.append(component_quantiles(found["gradient"]))
-            images.append(found["gradient"].isel(point=slice(num_images)).astype(np.float64))
-            statistics.append(found.drop_vars("gradient"))
+            whole_set = xr.concat(parts, "point").assign_coords(point=index.numpy())
+            components.append(component_quantiles(whole_set["gradient"]))
+            images.append(whole_set["gradient"].isel(point=slice(num_images)).astype(np.float64))
+            statistics.append(whole_set.drop_vars("gradient"))
     along = xr.DataArray(precisions, dims="precision", name="precision")
-    axes = tuple(f"axis_{i}" for i in range(x.ndim - 1))
     groups = {
         "statistics": xr.concat(statistics, along),
         "components": xr.Dataset({"gradient": xr.concat(components, along)}),
-        "images": xr.Dataset(
-            {
-                "gradient": xr.concat(images, along),
-                "input": (("point", *axes), x[:num_images].cpu().numpy()),
-                "label": (("point", "output")[: y.ndim], y[:num_images].cpu().numpy()),
-            }
-        ),
+        "images": _images(xr.concat(images, along), x[:num_images], y[:num_images]),  # pyright: ignore[reportArgumentType]
     }
     tree = xr.DataTree.from_dict(groups)
     settings = {"num_points": len(x), "num_draws": prefixes, "precisions": precisions, "seed": int(seed)}
@@ -110,17 +105,44 @@ def evaluate_gradients(
     return tree
 
 
+def _checked_precisions(precisions: Sequence[str]) -> list[str]:
+    """`precisions` by name, each once."""
+    names = [precisions] if isinstance(precisions, str) else precisions
+    checked = list(dict.fromkeys(check_name("precision", name, PRECISIONS) for name in names))
+    if not checked:
+        raise InputError("precisions is empty.", "Gradients are taken in one at least.", 'Give e.g. ("float32",).')
+    return checked
+
+
+def _images(gradients: xr.DataArray, x: Batch, y: Labels) -> xr.Dataset:
+    """The group `images`: inputs and labels beside their gradients."""
+    axes = tuple(f"axis_{i}" for i in range(x.ndim - 1))
+    return xr.Dataset(
+        {
+            "gradient": gradients,
+            "input": (("point", *axes), x.cpu().numpy()),
+            "label": (("point", "output")[: y.ndim], y.cpu().numpy()),
+        }
+    )
+
+
+def _chains(predictive: Predictive) -> int | None:
+    """The number of Markov chains that the draws come from; None if they do not."""
+    return predictive.num_chains if isinstance(predictive, HeldDraws) and predictive.sample_stats else None
+
+
 def _statistics(held: Predictive, x: Batch, y: Labels, prefixes: list[int], chains: int | None) -> xr.Dataset:
+    """Statistics of every objective, `[objective, num_draws, point]`, in a classifier those of the artefact too."""
     losses, gradients = held.draw_gradients(x, y)
-    found = _by_point(gradients, -losses, prefixes, chains)
+    statistics = _by_point(gradients, -losses, prefixes, chains)
     if y.is_floating_point():
-        return found
+        return statistics
     artefact = _by_point(held.draw_gradients(x, y, ARTEFACT)[1], None, prefixes, chains)
-    return xr.concat([found, artefact.assign_coords(objective=[ARTEFACT])], "objective")
+    return xr.concat([statistics, artefact.assign_coords(objective=[ARTEFACT])], "objective")
 
 
 def _by_point(gradients: Tensor, log_likelihood: Tensor | None, prefixes: list[int], chains: int | None) -> xr.Dataset:
-    """Statistics a few points at a time: numpy keeps float64 copies of what it averages."""
+    """The statistics of all points, computed a few points at a time: numpy makes float64 copies of what it averages."""
     g = gradients.cpu().numpy()
     log_p = None if log_likelihood is None else log_likelihood.cpu().numpy()
     parts = [

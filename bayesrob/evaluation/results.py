@@ -22,7 +22,7 @@ MANIFEST = "study.json"
 
 
 class Results:
-    """What a study writes and a report reads. Every call lands on disk at once: a crash loses nothing already computed.
+    """A folder that a study writes and a report reads. Every call is on disk at once: a crash loses nothing computed.
 
     Args:
         folder: made if it is not there. It must be empty, or hold earlier results, which are overwritten name by name.
@@ -32,6 +32,12 @@ class Results:
 
     Raises:
         InputError: the folder holds something else.
+
+    Example:
+        >>> results = br.evaluation.Results("out", "mine", "A study.", {"seed": 0})
+        >>> results.note("The report shows this sentence.")
+        >>> (results.finish() / "study.json").exists()
+        True
     """
 
     def __init__(self, folder: str | os.PathLike[str], study: str, title: str, settings: dict[str, Any]):
@@ -84,7 +90,7 @@ class Results:
         self._write()
 
     def finish(self) -> Path:
-        """Mark the results as complete; returns the folder."""
+        """Mark the results as complete, and return the folder."""
         self.manifest["finished"] = True
         self.manifest["seconds"] = time.perf_counter() - self._started
         self._write()

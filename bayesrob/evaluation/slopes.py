@@ -1,4 +1,4 @@
-"""How the predictions of each model of a set change along a perturbation."""
+"""The change of each model's predictions along a perturbation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import xarray as xr
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from bayesrob.arguments import whole
 from bayesrob.errors import InputError
-from bayesrob.evaluation.points import check_count
 from bayesrob.numerics import products, slices
 from bayesrob.predictive import Predictive, from_modules
 from bayesrob.predictive.gradients import DrawsFunction
@@ -29,18 +29,21 @@ def slopes(
     seed: int = 0,
     batch_size: int = 250,
 ) -> xr.Dataset:
-    """Each model's predictions and their derivatives along `perturbation`: what `analysis.perturbation_terms` takes.
+    """Return each model's predictions and their derivatives along `perturbation`, for `analysis.perturbation_terms`.
 
-    Of classes grad log pi_t,c . beta, of a regression grad f_t . beta (seed paper 000, theorems 2 to 4). By forward-mode
-    differentiation, at the price of two predictions; of networks that have none (custom backward passes), by one backward
-    pass for each class. Logarithms are taken in float64, so that networks that are sure of themselves keep their slopes.
+    The derivatives are grad log pi_t,c . beta for classes and grad f_t . beta for a regression (Aboutalebi et al. 2020,
+    theorems 2 to 4). They are taken by forward-mode differentiation, at the price of two predictions; networks without it
+    (custom backward passes) take one backward pass for each class. Logarithms are taken in float64, so that networks that
+    are sure of themselves keep their slopes.
 
     Args:
         predictive: the models are its draws; or several predictives, each one model, the average of its draws
             (`predictive.from_modules` of them).
-        x: inputs `[point, *shape]`. y: labels, or None.
+        x: inputs `[point, *shape]`.
+        y: labels; None leaves `targets` out.
         perturbation: beta, of the shape of `x` and in its unit, a vector for each point.
-        num_draws, seed: as in `freeze`: the first so many (held draws), or so many drawn once from `seed`.
+        num_draws: number of draws: the first of held ones, or as many drawn once; None: the predictive's own number.
+        seed: fixes the draws of a predictive drawn fresh.
         batch_size: points at once.
 
     Returns:
@@ -49,9 +52,14 @@ def slopes(
 
     Raises:
         InputError: shapes, labels or values that do not fit, or a network without derivative.
+
+    Example:
+        >>> along = br.evaluation.slopes(post, x, y, br.attacks.FGSM(eps=0.1)(post, x, y) - x)
+        >>> along["slopes"].dims
+        ('model', 'point', 'class')
     """
     post = predictive if isinstance(predictive, Predictive) else from_modules(list(predictive))
-    check_count("batch_size", batch_size)
+    whole("batch_size", batch_size)
     post.check_inputs(x)
     if y is not None:
         post.check_labels(x, y)
@@ -74,10 +82,10 @@ def slopes(
         outputs = outputs.double().log_softmax(-1)
         slope -= (outputs.exp() * slope).sum(-1, keepdim=True)
     dims = ("model", "point", "class" if classes else "output")
-    found = xr.Dataset(
+    result = xr.Dataset(
         {"log_predictions" if classes else "predictions": (dims, outputs.numpy()), "slopes": (dims, slope.numpy())}
     )
-    return found if y is None else found.assign(targets=(("point", "output")[: y.ndim], y.detach().cpu().numpy()))
+    return result if y is None else result.assign(targets=(("point", "output")[: y.ndim], y.detach().cpu().numpy()))
 
 
 def _along(held: Predictive, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +97,7 @@ def _along(held: Predictive, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _forward(f: DrawsFunction, x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor] | None:
-    """None where torch has no forward mode, or where the input's derivative is lost on the way (a stand-in's is meant)."""
+    """Forward-mode outputs and derivatives; None where torch has no forward mode, or a stand-in's derivative is meant."""
     try:
         with forward_ad.dual_level():
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch's own, of its first dual number

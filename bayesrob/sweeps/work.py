@@ -17,8 +17,7 @@ import xarray as xr
 from bayesrob import numerics, rng
 from bayesrob._version import __version__
 from bayesrob.analysis import robustness
-from bayesrob.evaluation.looks import distinct
-from bayesrob.evaluation.points import chosen_points
+from bayesrob.evaluation import chosen_points, distinct_draws
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.sweeps import files
 from bayesrob.sweeps.cell import Cell
@@ -170,5 +169,5 @@ def _chains(post: Predictive) -> dict[Any, Any]:
         stats = post.sample_stats
         record["acceptance_rate"] = float(np.mean(stats["acceptance_rate"]))
         record["divergences"] = float(np.sum(stats["diverging"]))
-        record["distinct_draws"] = float(distinct(post))
+        record["distinct_draws"] = float(distinct_draws(post))
     return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import xarray as xr
 import bayesrob as br
 from bayesrob import auditing
 from bayesrob.attacks import PGD, DeepFool, LocalSearch
-from bayesrob.auditing import CHECKS, bench
-from bayesrob.auditing.registry import Finding
+from bayesrob.auditing import CHECKS, Finding
+from bayesrob.auditing import runs as audit_runs
 from bayesrob.errors import InputError, SuspiciousOutputs, UnknownNameError
 from bayesrob.predictive import Preprocessed, from_modules
 from tests.auditing.helpers import EPS, Probabilities, audited, hmc, plain, points, quantised, trained
@@ -66,9 +67,8 @@ def test_thresholds_in_accuracy_are_two_images_at_least(runs):
 def test_a_difference_of_two_images_passes_whatever_its_last_bit(monkeypatch, runs):
     difference = 0.9 - 0.7
     assert difference > 2 / 10
-    check = CHECKS["transfer"]
-    finds = lambda bench, threshold: Finding(difference, difference <= threshold, "Two images.")  # noqa: E731
-    monkeypatch.setitem(CHECKS, "transfer", type(check)(**{**vars(check), "run": finds}))
+    finds = lambda evidence, threshold: Finding(difference, difference <= threshold, "Two images.")  # noqa: E731
+    monkeypatch.setitem(CHECKS, "transfer", dataclasses.replace(CHECKS["transfer"], run=finds))
     found = quick(n=10, folder=runs)["checks"].to_dataset().sel(check="transfer")
     assert found["status"].item() == "passed"
     assert float(found["threshold"]) == 2 / 10
@@ -97,16 +97,16 @@ def whole() -> xr.Dataset:
 
 @pytest.mark.filterwarnings("ignore::bayesrob.errors.ConvergenceWarning")
 def test_a_killed_audit_goes_on_where_it_was(tmp_path, monkeypatch):
-    post, runs, original = audited_svi(), [], bench.attack_points
+    post, runs, original = audited_svi(), [], audit_runs.attack_points
     uninterrupted = whole()
 
-    def counted(attack, *rest):
+    def counted(attack, *rest, **settings):
         runs.append(attack)
         if len(runs) == 8:
             raise KeyboardInterrupt
-        return original(attack, *rest)
+        return original(attack, *rest, **settings)
 
-    monkeypatch.setattr(bench, "attack_points", counted)
+    monkeypatch.setattr(audit_runs, "attack_points", counted)
     with pytest.raises(KeyboardInterrupt):
         quick(post, n=10, folder=tmp_path)
     first = len(runs)
@@ -129,11 +129,10 @@ def test_a_damaged_run_is_made_again(runs):
 
 
 def test_a_check_that_cannot_be_made_does_not_pass_and_stops_no_other(monkeypatch, runs):
-    def broken(bench, threshold) -> Finding:
+    def broken(evidence, threshold) -> Finding:
         raise InputError("This fails.", "It is a test.", "Nothing.")
 
-    check = CHECKS["transfer"]
-    monkeypatch.setitem(CHECKS, "transfer", type(check)(**{**vars(check), "run": broken}))
+    monkeypatch.setitem(CHECKS, "transfer", dataclasses.replace(CHECKS["transfer"], run=broken))
     tree = quick(n=10, folder=runs)
     row = tree["checks"].to_dataset().sel(check="transfer")
     assert row["status"].item() == "error"
@@ -175,7 +174,7 @@ def test_a_straight_through_gradient_is_believed():
     ],
 )
 def test_bad_input_is_refused_before_any_work(arguments, error, text, monkeypatch):
-    monkeypatch.setattr(bench, "attack_points", lambda *rest: pytest.fail("an attack ran"))
+    monkeypatch.setattr(audit_runs, "attack_points", lambda *_, **__: pytest.fail("an attack ran"))
     x, y = points(0)
     with pytest.raises(error, match=text):
         br.audit(**{"post": plain(0)[0], "x": x, "y": y, "eps": EPS, **arguments})

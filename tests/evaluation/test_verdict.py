@@ -1,178 +1,25 @@
-"""The cheap checks of an evaluation: cases made by hand, whose answer is known."""
+"""The checks of an evaluation: cases made by hand, whose answer is known."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
-import warnings
-from collections.abc import Callable
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch import nn
 
 import bayesrob as br
-from bayesrob import data, evaluate
-from bayesrob.analysis.findings import QUESTIONS
-from bayesrob.attacks import FGSM, PGD, Attack, DeepFool, Random, RandomSearch, Square, Transfer
+from bayesrob import evaluate
+from bayesrob.attacks import FGSM, PGD, DeepFool, Random, RandomSearch, Square, Transfer
 from bayesrob.auditing import CHECKS
-from bayesrob.errors import SuspiciousOutputs
-from bayesrob.evaluation import verdict
-from bayesrob.predictive import GaussianDraws, HeldDraws, Predictive, from_modules
-from tests.auditing import helpers
-
-SEEDS = (0, 1, 2)
-EPS = 0.1
-BALL = "l_inf <= 0.1"
-
-
-@dataclasses.dataclass(frozen=True)
-class Moved(Attack):
-    """Adds `by` to every component, whatever the radius, and takes `steps` for it."""
-
-    by: float = 0.0
-    eps: float = EPS
-    norm: str = "l_inf"
-    steps: int = 5
-
-    def perturb(self, victim, x, generator):
-        return x + self.by
-
-
-@dataclasses.dataclass(frozen=True)
-class GivesUp(Attack):
-    """Looks for the smallest perturbation, but no further than 0.15."""
-
-    norm: str = "l_inf"
-    minimal: ClassVar[bool] = True
-
-    def perturb(self, victim, x, generator):
-        return x + 0.15
-
-
-def linear(num_draws: int = 1, slope: float = 10.0) -> HeldDraws:
-    """Class 1 where the sum of four features exceeds 2: a point is as far from that, in l_inf, as its features lack."""
-    weight = slope / 2 * torch.tensor([[-1.0] * 4, [1.0] * 4])
-    bias = slope * torch.tensor([[1.0, -1.0]])
-    weights = {"1.weight": weight.expand(num_draws, 2, 4).clone(), "1.bias": bias.expand(num_draws, 2).clone()}
-    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    return HeldDraws(net, weights, bounds=(0.0, 1.0), input_shape=(4,), out_features=2)
-
-
-def points(*distances: float) -> data.Dataset:
-    """Ten points of class 0 at each of these distances."""
-    x = 0.5 - torch.tensor(distances).repeat_interleave(10)[:, None].expand(-1, 4).clone()
-    labels = torch.zeros(len(x), dtype=torch.long)
-    return data.from_arrays(x, labels, x, labels, bounds=(0, 1), num_classes=2)
-
-
-def found(tree: xr.DataTree, check: str, attack: str) -> xr.Dataset:
-    return tree["checks"].to_dataset().sel(check=check, attack=attack)
-
-
-def said(tree: xr.DataTree, attack: str) -> str:
-    return tree["robustness"]["verdict"].sel(attack=attack).item()
-
-
-def worst(tree: xr.DataTree, threat: str = BALL) -> str:
-    return tree["robustness"]["worst_case_verdict"].sel(threat=threat).item()
-
-
-# ---- artefacts and sound figures, three seeds each ----------------------------------------------------------------------
-
-
-@functools.cache
-def digits(seed: int) -> data.Dataset:
-    whole = helpers.digits()
-    x, y = helpers.points(seed)
-    return data.from_arrays(whole.x_train, whole.y_train, x, y, bounds=(0, 1), num_classes=10, name="digits")
-
-
-def judged(make: Callable[[int], tuple[Predictive, Attack | None]], seed: int, **more: Attack) -> xr.DataTree:
-    post, attack = make(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SuspiciousOutputs)
-        attack = attack or PGD(eps=EPS, objective="margin_per_draw")
-        return evaluate(post, digits(seed), {"audited": attack, **more}, seed=seed)
-
-
-CAUGHT = {
-    "double_softmax": (helpers.double_softmax, {"outputs"}),
-    "large_step": (helpers.large_step, {"convergence"}),
-    "saturated": (helpers.saturated, {"zero_gradients"}),
-    "another_draw_scored": (helpers.another_draw_scored, {"randomness"}),
-    "rounded": (helpers.rounded, {"zero_gradients"}),
-    "noisy_gradient": (helpers.noisy_gradient, {"gradient_noise"}),
-    "logits_averaged": (helpers.logits_averaged, {"attack_draws"}),
-}
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", CAUGHT)
-def test_artefacts_are_doubted_for_their_own_reason(name, seed):
-    make, reasons = CAUGHT[name]
-    tree = judged(make, seed)
-    assert said(tree, "audited").startswith("doubtful because of ")
-    assert reasons <= set(said(tree, "audited").removeprefix("doubtful because of ").split(", "))
-    assert worst(tree) == said(tree, "audited")  # there is nothing else in the ball
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_one_draw_kept_is_about_the_posterior(seed):
-    tree = judged(helpers.one_draw_kept, seed)
-    assert said(tree, "audited") == "believed"
-    assert tree["robustness"]["posterior_verdict"].item() == "doubtful because of inference"
-    assert "1 of 20 draws are distinct" in tree["checks"].attrs["posterior_reason"]
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("make", [helpers.plain, helpers.adversarially_trained])
-def test_an_honest_attack_is_believed(make, seed):
-    tree = judged(make, seed, random=Random(eps=EPS))
-    assert said(tree, "audited") == "believed"
-    assert worst(tree) == "believed"
-    assert "attack_draws" in said(tree, "random")
-    assert tree["robustness"]["posterior_verdict"].item() == "not judged"
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_an_honest_attack_on_draws_made_anew_is_believed(seed):
-    """The weights that one draw on another is scored on, with twenty and expectation over them."""
-
-    def many(seed: int) -> tuple[Predictive, Attack]:
-        one, _ = helpers.another_draw_scored(seed)
-        assert isinstance(one, GaussianDraws)
-        post = GaussianDraws(one.net, one.loc, one.scale, num_draws=30, seed=seed, out_features=10, **helpers.COMMON)
-        return post, PGD(eps=EPS, objective="margin")
-
-    tree = judged(many, seed)
-    assert said(tree, "audited") == "believed"
-    assert "new ones each time" in found(tree, "randomness", "audited")["reason"].item()
-    assert "scored again on another set of fresh draws" in found(tree, "rescored", "audited")["reason"].item()
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_random_points_that_beat_pgd_make_it_doubtful(seed):
-    """Rounding hides every gradient: without a random start PGD stays where it is."""
-    net = helpers.rounded(seed)[0]
-    pgd = PGD(eps=EPS, objective="margin", random_start=False)
-    tree = evaluate(net, digits(seed), {"pgd": pgd, "search": RandomSearch(eps=EPS, samples=200)}, seed=seed)
-    assert "random_search" in said(tree, "pgd")
-    at = tree["points"].to_dataset()
-    right = at["adversarial_log_probability"].argmax("class") == at["label"]
-    won = right.sel(attack="pgd") & ~right.sel(attack="search") & (at["log_probability"].argmax("class") == at["label"])
-    assert float(found(tree, "random_search", "pgd")["value"]) == pytest.approx(float(won.mean()))
-    assert "random_search" in worst(tree)
-
+from bayesrob.evaluation.verdict import answered
+from bayesrob.predictive import HeldDraws
+from tests.evaluation.judged import EPS, NEAR_AND_FAR, GivesUp, Moved, found, linear, points, said, worst
 
 # ---- each check against known numbers -----------------------------------------------------------------------------------
-
-NEAR_AND_FAR = points(0.05, 0.2)
 
 
 def test_another_objective_that_leaves_less_is_named_with_its_figure():
@@ -291,7 +138,7 @@ def test_chains_get_their_own_verdict(chains, moons):
 def test_the_rows_are_the_audit_s_own():
     tree = evaluate(linear(2), NEAR_AND_FAR, {"pgd": PGD(eps=EPS), "random": Random(eps=EPS)})
     rows = tree["checks"].to_dataset()
-    assert set(rows["check"].values) == set(verdict.CHEAP) == set(QUESTIONS) == set(CHECKS) - {"frozen_draw"}
+    assert set(rows["check"].values) == set(answered()) == set(CHECKS) - {"frozen_draw"}
     for name in rows["check"].values.tolist():
         row, check = rows.sel(check=name), CHECKS[name]
         stated = int(row["number"]), row["source"].item(), row["question"].item()
@@ -312,7 +159,7 @@ def test_a_check_that_cannot_be_made_does_not_pass(monkeypatch):
     def broken(*_):
         raise RuntimeError("no memory")
 
-    monkeypatch.setitem(verdict.CHEAP, "gradient_noise", broken)
+    monkeypatch.setitem(CHECKS, "gradient_noise", dataclasses.replace(CHECKS["gradient_noise"], run=broken))
     tree = evaluate(linear(), NEAR_AND_FAR, {"pgd": PGD(eps=EPS)})
     assert found(tree, "gradient_noise", "pgd")["status"].item() == "error"
     assert said(tree, "pgd") == "doubtful because of gradient_noise"
@@ -331,17 +178,3 @@ def test_without_a_random_model_nothing_is_scored_again():
     tree = evaluate(linear(), NEAR_AND_FAR, {"pgd": PGD(eps=EPS)})
     assert found(tree, "rescored", "pgd")["status"].item() == "not_applicable"
     assert np.isnan(found(tree, "rescored", "pgd")["value"])
-
-
-def test_random_layers_are_seen_and_do_not_stop_the_evaluation():
-    class Shaken(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = helpers.trained(0)
-
-        def forward(self, x):
-            return self.net(x + 0.05 * torch.randn_like(x))
-
-    post = from_modules([Shaken().eval()], bounds=(0, 1), num_classes=10)
-    tree = evaluate(post, digits(0), {"pgd": PGD(eps=EPS, objective="margin")})
-    assert "randomness" in said(tree, "pgd")

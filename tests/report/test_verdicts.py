@@ -13,7 +13,7 @@ from bayesrob.attacks import FGSM, PGD, Random
 from bayesrob.evaluation import Results
 from bayesrob.report import render
 from bayesrob.report.verdicts import figure_rows
-from tests.evaluation.test_verdict import EPS, NEAR_AND_FAR, linear
+from tests.evaluation.judged import EPS, NEAR_AND_FAR, linear
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,20 @@
-"""The judgement of each check, from numbers and arrays: an evaluation has them already, an audit makes runs for them."""
+"""The checks, a file for each group: each is one function of evidence and threshold. Importing them fills `CHECKS`."""
 
-from bayesrob.analysis.checks.draws import attack_draws, nothing_dropped, rescored
-from bayesrob.analysis.checks.model import SAME, gradient_noise, inference, outputs, randomness, zero_gradients
-from bayesrob.analysis.checks.strength import (
-    GREY,
-    accuracy_falls,
-    convergence,
-    gradient_free,
-    objectives,
-    random_search,
-    single_step,
-    transfer,
-)
+from bayesrob.analysis.checks import counts, draws, gradients, inference, outputs, radius, strength, without_gradients
+from bayesrob.analysis.checks.outputs import SAME
+from bayesrob.analysis.checks.radius import GREY
+from bayesrob.analysis.findings import CHECKS
 
 __all__ = [
+    "CHECKS",
     "GREY",
     "SAME",
-    "accuracy_falls",
-    "attack_draws",
-    "convergence",
-    "gradient_free",
-    "gradient_noise",
+    "counts",
+    "draws",
+    "gradients",
     "inference",
-    "nothing_dropped",
-    "objectives",
     "outputs",
-    "random_search",
-    "randomness",
-    "rescored",
-    "single_step",
-    "transfer",
-    "zero_gradients",
+    "radius",
+    "strength",
+    "without_gradients",
 ]

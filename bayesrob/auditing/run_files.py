@@ -18,17 +18,17 @@ from torch import Tensor
 from bayesrob.errors import CheckpointError
 from bayesrob.predictive import Predictive
 
-__all__ = ["Kept", "fingerprint"]
+__all__ = ["RunFiles", "fingerprint"]
 
 FORMAT = 1
-"""Raised when runs that have the same settings would give something else."""
+"""Part of every key; raised when runs with the same settings would give something else."""
 
 
-class Kept:
-    """Tensors by what they depend on; without a folder, nothing is kept.
+class RunFiles:
+    """Tensors on disk, found by a key of everything that they depend on.
 
     Args:
-        folder: made if it is not there. One file `NAME-KEY.safetensors` for each run.
+        folder: made if it is not there, with one file `NAME-KEY.safetensors` for each run; None: nothing is stored.
         basis: what every run of this audit depends on.
     """
 
@@ -39,7 +39,7 @@ class Kept:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, depends: Any, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What was computed under `name` from the same `depends` (JSON values), or `compute()`, which is then kept."""
+        """Return what is stored under `name` for the same `depends` (JSON values), or else store and return `compute()`."""
         if self.folder is None:
             return compute()
         key = hashlib.sha256(json.dumps([FORMAT, self.basis, name, depends], sort_keys=True, default=str).encode())
@@ -49,18 +49,18 @@ class Kept:
                 return load(path.read_bytes())
             except SafetensorError:
                 path.unlink()  # damaged: it is computed again
-        found = {label: tensor.cpu().contiguous() for label, tensor in compute().items()}
+        computed = {label: tensor.cpu().contiguous() for label, tensor in compute().items()}
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(save(found))
+        partial.write_bytes(save(computed))
         partial.replace(path)
-        return found
+        return computed
 
 
 def fingerprint(post: Predictive, *tensors: Tensor) -> str:
-    """SHA-256 of a predictive and of tensors, the first of which are inputs.
+    """Return the SHA-256 of a predictive and of tensors, the first of which are inputs.
 
-    Of code that is not ours (wrapped modules, functions in front) nobody can see what it does: there, what it predicts for
-    these inputs stands for it.
+    Code that is not ours (wrapped modules, functions in front) has no contents to digest: its predictions for these inputs
+    stand for it.
     """
     try:
         held, values = post.contents()
