@@ -12,13 +12,7 @@ SHAPED = [
     "bayesrob.attacks.geometry",
     "bayesrob.attacks.projections",
     "bayesrob.attacks.victim",
-<<<<<<< HEAD
-    "bayesrob.inference.leapfrog",
-=======
-    "bayesrob.inference.elbo",
-    "bayesrob.inference.guides",
     "bayesrob.inference.chains.leapfrog",
->>>>>>> 161e2bc (HMC and NUTS step explicit states of chains, which can be saved between transitions and batched)
     "bayesrob.inference.svi",
     "bayesrob.inference.training.batches",
     "bayesrob.inference.training.closed_form",

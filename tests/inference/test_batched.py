@@ -11,8 +11,9 @@ import torch
 
 from bayesrob import data, nets, rng
 from bayesrob.errors import ConvergenceWarning, UnknownNameError
-from bayesrob.inference import HMC, NUTS, chains
+from bayesrob.inference import HMC, NUTS
 from bayesrob.inference.chains import ChainSampler
+from bayesrob.inference.chains import sampler as chain_sampler
 from bayesrob.models import BayesianNetwork, LogJoint
 from tests.inference.helpers import by_chain, check_moments, theta
 
@@ -168,7 +169,7 @@ def test_progress_advances_with_every_transition_of_any_chain(classifier, moons,
         assert total == 3 * (4 + 2)
         yield lambda steps, note: notes.append((steps, note.split(" acc")[0]))
 
-    monkeypatch.setattr(chains.progress, "bar", bar)
+    monkeypatch.setattr(chain_sampler.progress, "bar", bar)
     HMC(num_samples=4, warmup=2, step_size=0.01, num_steps=2, num_chains=3, chains="batched").fit(classifier, moons)
     assert notes == [(1, f"chain {k}") for _ in range(6) for k in (1, 2, 3)]
 

@@ -13,19 +13,9 @@ from pyro.ops.dual_averaging import DualAveraging as PyrosDualAveraging
 from pyro.ops.integrator import velocity_verlet
 
 from bayesrob import rng
-from bayesrob.inference.chains import run_in_turn
-from bayesrob.inference.leapfrog import (
-    DualAveraging,
-    Phase,
-    Point,
-    RunningVariance,
-    kinetic,
-    leapfrog,
-    leapfrog_batched,
-    mass_windows,
-    point,
-    reasonable_step_size,
-)
+from bayesrob.inference.chains import Phase, Point, Warmup, leapfrog
+from bayesrob.inference.chains.adaptation import DualAveraging, RunningVariance, StepSizeSearch, mass_windows
+from bayesrob.inference.chains.leapfrog import kinetic, point
 from bayesrob.models import LogJoint
 
 
@@ -71,9 +61,9 @@ def test_kinetic_energy_is_summed_in_float64():
 
 
 def test_negated_momentum_comes_back(target, start, momentum, inverse_mass):
-    end, p = leapfrog(target, start, momentum, inverse_mass, 0.05, 20)
+    end, p = leapfrog(target, start, momentum, inverse_mass, 0.05, num_steps=20)
     assert (end.theta - start.theta).norm() > 0.5  # it went somewhere
-    back, p = leapfrog(target, end, -p, inverse_mass, 0.05, 20)
+    back, p = leapfrog(target, end, -p, inverse_mass, 0.05, num_steps=20)
     torch.testing.assert_close(back.theta, start.theta, rtol=0, atol=1e-10)
     torch.testing.assert_close(-p, momentum, rtol=0, atol=1e-10)
     torch.testing.assert_close(back.log_joint, start.log_joint, rtol=0, atol=1e-10)
@@ -81,7 +71,7 @@ def test_negated_momentum_comes_back(target, start, momentum, inverse_mass):
 
 def test_inputs_are_not_modified(target, start, momentum, inverse_mass):
     before = start.theta.clone(), start.gradient.clone(), momentum.clone(), inverse_mass.clone()
-    leapfrog(target, start, momentum, inverse_mass, 0.05, 3)
+    leapfrog(target, start, momentum, inverse_mass, 0.05, num_steps=3)
     assert all(map(torch.equal, before, (start.theta, start.gradient, momentum, inverse_mass)))
 
 
@@ -90,7 +80,7 @@ def test_energy_error_is_second_order(target, start, momentum, inverse_mass):
     energy = hamiltonian(start, momentum, inverse_mass)
     errors = []
     for halvings in range(3):
-        end, p = leapfrog(target, start, momentum, inverse_mass, 0.02 / 2**halvings, 10 * 2**halvings)
+        end, p = leapfrog(target, start, momentum, inverse_mass, 0.02 / 2**halvings, num_steps=10 * 2**halvings)
         errors.append(hamiltonian(end, p, inverse_mass) - energy)
     ratios = [errors[0] / errors[1], errors[1] / errors[2]]
     assert ratios == pytest.approx([4.0, 4.0], rel=0.1)
@@ -102,7 +92,7 @@ def test_one_step_on_a_gaussian_in_closed_form(linear_gaussian):
     target = LogJoint(exact.model.double(), exact.dataset.x_train, exact.dataset.y_train)
     theta, p = torch.tensor([0.3, -0.2, 0.9]).double(), torch.tensor([1.0, -2.0, 0.5]).double()
     inverse_mass, step = torch.tensor([1.0, 0.5, 2.0]).double(), 0.03
-    end, end_p = leapfrog(target, point(target, theta), p, inverse_mass, step, 1)
+    end, end_p = leapfrog(target, point(target, theta), p, inverse_mass, step, num_steps=1)
     half = p - 0.5 * step * exact.precision @ (theta - exact.mean)
     moved = theta + step * inverse_mass * half
     torch.testing.assert_close(end.theta, moved, rtol=1e-6, atol=1e-6)  # the data are float32
@@ -115,7 +105,7 @@ def test_phase_space_volume_is_kept(linear_gaussian):
     inverse_mass = torch.tensor([1.0, 0.5, 2.0]).double()
 
     def flow(state):
-        end, p = leapfrog(target, point(target, state[:3]), state[3:], inverse_mass, 0.03, 7)
+        end, p = leapfrog(target, point(target, state[:3]), state[3:], inverse_mass, 0.03, num_steps=7)
         return torch.cat([end.theta, p])
 
     # The flow is affine here, so differences of it are its Jacobian exactly.
@@ -129,7 +119,7 @@ def test_trajectory_ends_where_pyros_does(target, start, momentum, classifier, m
     _, potential, _, _ = initialize_model(classifier, model_args=(x, y))
     weights = classifier.unflatten(start.theta)
     z, r, _, energy = velocity_verlet(weights, classifier.unflatten(momentum), potential, lambda p: p, 0.05, 12)
-    end, p = leapfrog(target, start, momentum, torch.ones_like(momentum), 0.05, 12)
+    end, p = leapfrog(target, start, momentum, torch.ones_like(momentum), 0.05, num_steps=12)
     torch.testing.assert_close(end.theta, classifier.flatten(z), rtol=0, atol=1e-10)
     torch.testing.assert_close(p, classifier.flatten(r), rtol=0, atol=1e-10)
     assert float(-end.log_joint) == pytest.approx(float(energy), rel=1e-12)
@@ -143,13 +133,12 @@ def test_every_row_of_a_batch_is_its_own_trajectory(target):
     inverse_masses = torch.rand(4, 22, generator=g, dtype=torch.float64) + 0.5
     sizes = [0.01, 0.05, -0.03, 0.02]
     batch = point(target, thetas)
-    step_sizes = torch.tensor(sizes, dtype=torch.float64)[:, None]
-    ends, ps = leapfrog_batched(target, batch, momenta, inverse_masses, step_sizes, 6)
+    ends, ps = leapfrog(target, batch, momenta, inverse_masses, sizes, num_steps=6)
     kinetics = kinetic(ps, inverse_masses)
     for k in range(3):
         start = point(target, thetas[k])
         torch.testing.assert_close(batch.rows()[k], start, rtol=1e-10, atol=1e-10)
-        end, p = leapfrog(target, start, momenta[k], inverse_masses[k], sizes[k], 6)
+        end, p = leapfrog(target, start, momenta[k], inverse_masses[k], sizes[k], num_steps=6)
         torch.testing.assert_close(ends.rows()[k], end, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(ps[k], p, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(kinetics[k], kinetic(p, inverse_masses[k]), rtol=1e-10, atol=0)
@@ -161,7 +150,7 @@ def test_inputs_of_a_batch_are_not_modified(target):
     batch = point(target, torch.ones(2, 22).double())
     momenta, unit = torch.ones(2, 22).double(), torch.ones(2, 22).double()
     before = batch.theta.clone(), batch.gradient.clone()
-    leapfrog_batched(target, batch, momenta, unit, torch.tensor([[0.1], [0.2]]).double(), 2)
+    leapfrog(target, batch, momenta, unit, [0.1, 0.2], num_steps=2)
     assert all(map(torch.equal, before, (batch.theta, batch.gradient)))
     assert torch.equal(momenta, unit)
 
@@ -182,11 +171,17 @@ def test_a_row_that_is_kept_does_not_keep_its_batch():
 def test_reasonable_step_size_crosses_one_half(target, start, first):
     """One side of the returned size accepts more than one half, the other less, with the momentum that it drew."""
     unit = torch.ones_like(start.theta)
-    (size,) = run_in_turn(target, [reasonable_step_size(start, unit, rng.generator(0, "step"), first)])
+    chains = Point(start.theta[None], start.log_joint[None], start.gradient[None])
+    warmup = Warmup(10, None, adapts_step=True, adapts_mass=False, target_accept=0.8)
+    state = warmup.begin(chains, [rng.generator(0, "step")])
+    state.search = [StepSizeSearch(first)]
+    while state.search[0] is not None:
+        warmup.search(target, state, [0])
+    (size,) = state.step_size
     momentum = torch.randn(22, generator=rng.generator(0, "step"), dtype=torch.float32).double()
 
     def acceptance(step):
-        end, p = leapfrog(target, start, momentum, unit, step, 1)
+        end, p = leapfrog(target, start, momentum, unit, step, num_steps=1)
         return math.exp(hamiltonian(start, momentum, unit) - hamiltonian(end, p, unit))
 
     before = size / 2 if size > first else size * 2
@@ -218,13 +213,19 @@ def test_dual_averaging_without_updates_keeps_the_step():
 
 
 def test_running_variance_is_numpys():
-    draws = torch.randn(50, 4, generator=rng.generator(0, "draws"), dtype=torch.float64) * torch.tensor([1e-3, 1, 10, 100.0])
-    running = RunningVariance(draws[0])
-    for draw in draws:
-        running.update(draw)
-    expected = np.var(draws.numpy(), axis=0, ddof=1) * 50 / 55 + 1e-3 * 5 / 55
-    np.testing.assert_allclose(running.regularised.numpy(), expected, rtol=1e-12)
-    np.testing.assert_allclose(running.mean.numpy(), draws.numpy().mean(0), rtol=1e-10)
+    """Of two chains, the second of which joins later and is taken together with the first."""
+    scales = torch.tensor([1e-3, 1, 10, 100.0])
+    draws = torch.randn(50, 2, 4, generator=rng.generator(0, "draws"), dtype=torch.float64) * scales
+    running = RunningVariance.like(draws[0])
+    for i, draw in enumerate(draws):
+        running.update([0, 1] if i >= 20 else [0], draw if i >= 20 else draw[:1])
+    np.testing.assert_allclose(running.mean[0].numpy(), draws[:, 0].numpy().mean(0), rtol=1e-10)
+    variances = running.take([0, 1]).numpy()
+    for chain, n in ((0, 50), (1, 30)):
+        expected = np.var(draws[50 - n :, chain].numpy(), axis=0, ddof=1) * n / (n + 5) + 1e-3 * 5 / (n + 5)
+        np.testing.assert_allclose(variances[chain], expected, rtol=1e-12)
+    assert running.count == [0, 0]
+    assert not running.squares.any()
 
 
 @pytest.mark.parametrize("warmup", [10, 20, 100, 250, 1000, 1777])

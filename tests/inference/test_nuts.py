@@ -9,9 +9,8 @@ import torch
 from bayesrob import rng
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference import NUTS
-from bayesrob.inference.chains import run_in_turn
-from bayesrob.inference.leapfrog import Phase, kinetic, leapfrog, point
-from bayesrob.inference.nuts import _Walk
+from bayesrob.inference.chains import Phase, Trajectory, leapfrog, leapfrog_each
+from bayesrob.inference.chains.leapfrog import kinetic, point
 from bayesrob.models import LogJoint
 
 
@@ -30,20 +29,40 @@ def start(target: LogJoint):
     return state, momentum, inverse_mass, float(-state.log_joint + kinetic(momentum, inverse_mass))
 
 
+class OneDoubling(Trajectory):
+    """A trajectory that ends with its first complete doubling, which it keeps as `doubling`."""
+
+    def _double(self, new, generator):
+        self.doubling = new
+        return True
+
+
+def doubling(target, direction: int, depth: int, step: float, generator: torch.Generator) -> OneDoubling:
+    """The states of one doubling of 2^depth states from the start."""
+    state, momentum, inverse_mass, energy = start(target)
+    walk = OneDoubling.begin(Phase(state, momentum, energy), inverse_mass, step, 10, generator)
+    walk.forward, walk.depth = direction > 0, depth
+    over = False
+    while not over:
+        (end,) = leapfrog_each(target, [walk.end], [inverse_mass], [walk.signed_step])
+        over = walk.receive(end, generator)
+    assert not walk.turned
+    return walk
+
+
 @pytest.mark.parametrize("direction", [1, -1])
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_a_subtree_is_the_plain_trajectory(target, direction, depth):
+def test_a_doubling_is_the_plain_trajectory(target, direction, depth):
     state, momentum, inverse_mass, energy = start(target)
     step = 0.002  # too short to turn
-    walk = _Walk(inverse_mass, step, energy, rng.generator(0))
-    (tree,) = run_in_turn(target, [walk.subtree(Phase(state, momentum, energy), direction, depth)])
-    assert tree is not None
+    walk = doubling(target, direction, depth, step, rng.generator(0))
+    tree = walk.doubling
     states = []
     for _ in range(2**depth):
-        state, momentum = leapfrog(target, state, momentum, inverse_mass, direction * step, 1)
+        state, momentum = leapfrog(target, state, momentum, inverse_mass, direction * step)
         states.append((state, momentum))
     weights = torch.stack([energy + s.log_joint - kinetic(p, inverse_mass) for s, p in states])
-    assert walk.steps == 2**depth
+    assert walk.steps == tree.size == 2**depth
     assert tree.log_weight == pytest.approx(float(weights.logsumexp(0)), abs=1e-10)
     torch.testing.assert_close(tree.momentum_sum, torch.stack([p for _, p in states]).sum(0))
     near, far = (tree.first, tree.last) if direction > 0 else (tree.last, tree.first)
@@ -54,21 +73,20 @@ def test_a_subtree_is_the_plain_trajectory(target, direction, depth):
     assert walk.max_error == pytest.approx(float(-weights[weights.abs().argmax()]), abs=1e-10)
 
 
-def test_states_of_a_subtree_are_drawn_by_their_weight(target):
-    """2,000 subtrees of four states with a coarse step, whose weights differ."""
-    state, momentum, inverse_mass, energy = start(target)
+def test_states_of_a_doubling_are_drawn_by_their_weight(target):
+    """2,000 doublings of four states with a coarse step, whose weights differ."""
+    state, momentum, inverse_mass, _ = start(target)
     step = 0.04
     states, end = [], (state, momentum)
     for _ in range(4):
-        end = leapfrog(target, *end, inverse_mass, step, 1)
+        end = leapfrog(target, *end, inverse_mass, step)
         states.append(end)
     weights = torch.stack([s.log_joint - kinetic(p, inverse_mass) for s, p in states]).softmax(0).numpy()
     assert weights.max() > 1.2 * weights.min()
-    walk = _Walk(inverse_mass, step, energy, rng.generator(0))
-    counts = np.zeros(4)
+    counts, generator = np.zeros(4), rng.generator(0)
     for _ in range(2000):
-        (tree,) = run_in_turn(target, [walk.subtree(Phase(state, momentum, energy), 1, 2)])
-        counts[[torch.allclose(tree.drawn.point.theta, s.theta) for s, _ in states].index(True)] += 1
+        drawn = doubling(target, 1, 2, step, generator).doubling.drawn.point.theta
+        counts[[torch.allclose(drawn, s.theta) for s, _ in states].index(True)] += 1
     error = np.sqrt(weights * (1 - weights) / 2000)
     assert (np.abs(counts / 2000 - weights) < 4 * error).all()
 
@@ -81,10 +99,10 @@ def test_turns_are_those_of_all_momentum_sums(target, step, unit_mass):
     if unit_mass:
         inverse_mass = torch.ones_like(inverse_mass)
         energy = float(-state.log_joint + kinetic(momentum, inverse_mass))
-    walk = _Walk(inverse_mass, step, energy, rng.generator(0))
+    walk = Trajectory.begin(Phase(state, momentum, energy), inverse_mass, step, 10, rng.generator(0))
     leaves, momenta = [], []
     for _ in range(32):
-        state, momentum = leapfrog(target, state, momentum, inverse_mass, step, 1)
+        state, momentum = leapfrog(target, state, momentum, inverse_mass, step)
         leaves.append(walk.leaf(Phase(state, momentum, float(kinetic(momentum, inverse_mass) - state.log_joint)), 0.0))
         momenta.append(momentum)
 

@@ -14,14 +14,14 @@ from bayesrob import progress, rng
 from bayesrob.arguments import number, require, whole
 from bayesrob.data import Dataset
 from bayesrob.errors import check_name
-from bayesrob.inference.base import Inference, require_bayesian
+from bayesrob.inference.base import EachEpoch, Inference, require_bayesian
 from bayesrob.inference.chains.leapfrog import Point, point
 from bayesrob.inference.chains.run import ChainRun
 from bayesrob.inference.chains.state import ChainState
 from bayesrob.inference.chains.warmup import Warmup
 from bayesrob.models import BayesianNetwork, Likelihood, LogJoint
 from bayesrob.nets import initialise
-from bayesrob.numerics.chunks import MEMORY_BYTES
+from bayesrob.numerics import MEMORY_BYTES
 from bayesrob.predictive import HeldDraws
 
 __all__ = ["ChainSampler"]
@@ -92,7 +92,12 @@ class ChainSampler(Inference):
         return device.type != "cpu" if self.chains is None else self.chains == "batched"
 
     def _run(
-        self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
     ) -> tuple[HeldDraws, list[str], dict[str, Any]]:
         bnn = require_bayesian(type(self).__name__, model)
         run = self._begin(bnn, dataset, seed)
