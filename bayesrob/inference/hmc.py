@@ -61,7 +61,8 @@ class HMC(ChainSampler):
         sizes = [state.step_size[chain] * factor for chain, factor in zip(chains, factors, strict=True)]
         end, momentum = leapfrog(target, start, momentum, inverse_mass, sizes, num_steps=int(self.num_steps))
         after = energies(end, momentum, inverse_mass)
-        rows = [_accept(*pair, uniform) for *pair, (_, uniform) in zip(before, after, uniforms, strict=True)]
+        ends = zip(before, after, uniforms, strict=True)
+        rows = [_accept(first, last, uniform) for first, last, (_, uniform) in ends]
         point = start.choose([row["accepted"] for row in rows], end)
         state.point = state.point.put(chains, point)
         for row, log_joint, size in zip(rows, point.log_joint.tolist(), sizes, strict=True):
