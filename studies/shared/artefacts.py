@@ -11,8 +11,7 @@ import xarray as xr
 
 from bayesrob import rng
 from bayesrob.analysis import median_interval
-from bayesrob.attacks import Random
-from bayesrob.attacks.geometry import norms
+from bayesrob.attacks import Random, norms
 from bayesrob.auditing import verdicts
 from bayesrob.predictive import HeldDraws, Predictive
 from shared import carbone_2020

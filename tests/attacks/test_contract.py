@@ -6,11 +6,9 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from bayesrob.attacks import ATTACKS
 from bayesrob.attacks.geometry import norms
-from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.models import Normal
 from bayesrob.predictive import Predictive
 from tests.attacks.helpers import (

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from bayesrob.attacks import LocalSearch, local_search
+from bayesrob.attacks import LocalSearch
 from bayesrob.attacks.local_search import cyclic, probe
 from bayesrob.errors import InputError
-from bayesrob.predictive import HeldDraws
 from tests.attacks.helpers import linear
 
 GENERATOR = torch.Generator().manual_seed(12)

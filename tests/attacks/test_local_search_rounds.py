@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from bayesrob.attacks import LocalSearch, local_search
-from bayesrob.attacks.local_search import cyclic, probe
-from bayesrob.errors import InputError
 from bayesrob.predictive import HeldDraws
 from tests.attacks.helpers import linear
 

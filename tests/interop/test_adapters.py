@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 
 import foolbox
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import DeepFool, FastGradientMethod, ProjectedGradientDescent
-from torch import Tensor, nn
+from art.attacks.evasion import DeepFool, ProjectedGradientDescent
+from torch import nn
 
 from bayesrob import evaluation, numerics
-from bayesrob.attacks import PGD, Confident
 from bayesrob.attacks.adapters import ART, Foolbox, to_art, to_foolbox
 from bayesrob.data import from_arrays
-from bayesrob.errors import BayesrobError, InputError
+from bayesrob.errors import InputError
 from bayesrob.predictive import from_modules
 from tests.attacks.helpers import CLASSES, data, fresh, held, linear
-from tests.interop.adapted import BOTH, EPS, STEPS, fixed, iterated
+from tests.interop.adapted import BOTH, EPS, STEPS, iterated
+
 
 @pytest.fixture(autouse=True)
 def plain():
