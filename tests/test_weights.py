@@ -136,7 +136,7 @@ def test_reading_never_unpickles(saved, tmp_path):
         weights.read(saved)
     document["sha256"] = weights.hashlib.sha256(payload).hexdigest()
     del document["description_sha256"]
-    document["description_sha256"] = weights._digest(document)
+    document["description_sha256"] = weights._signature(document)
     (saved / "predictive.json").write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match="cannot be read"):
         weights.read(saved)

@@ -131,7 +131,8 @@ class Victim:
         """
         self._count(self.gradients, rows)
         y, (post, draws) = self._labels(rows), self._draws(minibatch)
-        gradient, log_predictive, value = post.gradient_and_prediction(z, y, objective, draws, self.next_seed(), precision)
+        seed = self.next_seed()
+        gradient, log_predictive, value = post.gradient_and_prediction(z, y, objective, draws, seed, precision=precision)
         if self.targeted and isinstance(objective, str):
             return gradient.neg_(), log_predictive, -value
         return gradient, log_predictive, value

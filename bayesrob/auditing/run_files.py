@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from bayesrob import weights
 from bayesrob.errors import CheckpointError
 from bayesrob.predictive import Predictive
 
@@ -68,8 +69,4 @@ def fingerprint(post: Predictive, *tensors: Tensor) -> str:
         with torch.no_grad():
             held, values = {**post.state_dict(), "predicted": post(tensors[0], None, 0)}, {}
     words = [post.kind, repr(post), post.num_draws, post.bounds, post.likelihood.spec(), post.info, values]
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode())
-    for name, tensor in [*sorted(held.items()), *((str(i), tensor) for i, tensor in enumerate(tensors))]:
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return weights.digest(words, [*sorted(held.items()), *((str(i), tensor) for i, tensor in enumerate(tensors))])

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from bayesrob.arguments import whole
 from bayesrob.errors import InputError
 from bayesrob.numerics import products, slices
-from bayesrob.predictive import Predictive, from_modules
+from bayesrob.predictive import Predictive, from_predictives
 from bayesrob.predictive.gradients import DrawsFunction
 
 __all__ = ["slopes"]
@@ -38,7 +38,7 @@ def slopes(
 
     Args:
         predictive: the models are its draws; or several predictives, each one model, the average of its draws
-            (`predictive.from_modules` of them).
+            (`predictive.from_predictives` of them).
         x: inputs `[point, *shape]`.
         y: labels; None leaves `targets` out.
         perturbation: beta, of the shape of `x` and in its unit, a vector for each point.
@@ -58,7 +58,7 @@ def slopes(
         >>> along["slopes"].dims
         ('model', 'point', 'class')
     """
-    post = predictive if isinstance(predictive, Predictive) else from_modules(list(predictive))
+    post = predictive if isinstance(predictive, Predictive) else from_predictives(list(predictive))
     whole("batch_size", batch_size)
     post.check_inputs(x)
     if y is not None:

@@ -1,4 +1,4 @@
-"""What is refused before any work: inputs that no network here was made for, numbers of draws that cannot be had."""
+"""Checks before any work: inputs that the network was not made for, numbers of draws that cannot be had."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from bayesrob.arguments import whole
 from bayesrob.errors import InputError
 from bayesrob.types import Batch, Bounds
 
-__all__ = ["are_probabilities", "check_lengths", "check_num_draws", "check_values", "checked_inputs"]
+__all__ = ["are_probabilities", "check_lengths", "check_num_draws", "check_prefix", "check_values", "checked_inputs"]
 
 
 def are_probabilities(outputs: Tensor) -> bool:
@@ -22,7 +23,13 @@ def are_probabilities(outputs: Tensor) -> bool:
 
 
 def checked_inputs(x: Tensor, input_shape: tuple[int, ...] | None, dtype: torch.dtype | None) -> Batch:
-    """`x` in the weights' `dtype` if it is a batch of floating-point inputs of `input_shape`, else `InputError`."""
+    """Return `x` in the weights' `dtype` if it is a batch of inputs, else raise `InputError`.
+
+    Args:
+        x: what the caller gave.
+        input_shape: shape of one input. None: it is not checked.
+        dtype: the weights'. None: there are no weights, and `x` stays as it is.
+    """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise InputError(f"Inputs are {kind}.", "A floating-point tensor is needed.", "Use torch.as_tensor(x).float().")
@@ -44,10 +51,10 @@ def checked_inputs(x: Tensor, input_shape: tuple[int, ...] | None, dtype: torch.
 
 
 def check_values(x: Tensor, bounds: Bounds | None = None) -> None:
-    """Raise `InputError` unless all inputs are finite, and inside `bounds`."""
+    """Raise `InputError` unless all inputs are finite, and inside `bounds` where there are some."""
     if x.numel() == 0:
         return
-    # One pass, at every look of an attack: a single NaN makes both NaN.
+    # One pass, as it is made at every step of an attack: a single NaN makes both NaN.
     low, high = (float(value) for value in x.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("Inputs contain NaN or infinity.", "No loss or gradient is defined there.", "Clean the data first.")
@@ -71,13 +78,25 @@ def check_lengths(x: Tensor, y: object) -> None:
 
 
 def check_num_draws(num_draws: object, available: int | None = None) -> int:
-    """Return `num_draws` if it is a positive integer (at most `available`), else raise `InputError`."""
-    if isinstance(num_draws, bool) or not isinstance(num_draws, int) or num_draws < 1:
+    """Return `num_draws` as an `int` if so many can be had, else raise `InputError`.
+
+    Args:
+        num_draws: what the caller gave.
+        available: how many draws are held. None: there is no end of them.
+    """
+    why = "A prediction averages at least one draw."
+    return whole("num_draws", num_draws, why if available is None else f"{why} Only {available} are held.", most=available)
+
+
+def check_prefix(index: int | slice, num_draws: int) -> int:
+    """Return how many draws `index` takes of fresh draws, which can only be counted, else raise `InputError`.
+
+    Args:
+        index: what the caller put in brackets; only `[:n]` has a meaning.
+        num_draws: how many draws `[:]` takes.
+    """
+    if not isinstance(index, slice) or index.start not in (None, 0) or index.step not in (None, 1):
         raise InputError(
-            f"{num_draws!r} draws were asked for.", "A prediction averages at least one.", "Give num_draws >= 1."
+            f"[{index}] of fresh draws.", "They have no order: only their number can be chosen.", "freeze() them first."
         )
-    if available is not None and num_draws > available:
-        raise InputError(
-            f"{num_draws} draws were asked for.", f"Only {available} are held.", "Ask for fewer, or run longer chains."
-        )
-    return num_draws
+    return num_draws if index.stop is None else check_num_draws(index.stop)

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from bayesrob import rng
-from bayesrob.errors import InputError
 from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
-from bayesrob.predictive.checks import check_num_draws
+from bayesrob.predictive.checks import check_num_draws, check_prefix
 from bayesrob.predictive.held import HeldDraws, Part, WeightChunk, WeightFunction
 from bayesrob.types import Weights
 
@@ -26,24 +25,28 @@ class FreshDraws(Predictive):
 
     Args:
         net: the architecture.
-        num_draws: how many to draw when no number is given. 100: the Monte Carlo error of a probability is then at most
+        num_draws: number of draws where none is given. 100: the Monte Carlo standard error of a probability is then at most
             0.05, and attacks average as many draws as the papers' experiments do.
-        seed: of the predictive's own generator, which draws without a seed continue.
-        common: see `Predictive`.
+        seed: seed of the predictive's own generator, which draws without a seed continue.
+        **common: as in `predictive.draws.Draws`.
     """
 
     def __init__(self, net: nn.Module, num_draws: int = 100, seed: int = 0, **common: Any):
         super().__init__(net, **common)
         self._num_draws = check_num_draws(num_draws)
-        self.seed = seed
         self._generator = rng.generator(seed, "fresh")
+        self.seed = int(seed)
         self._function = WeightFunction(self.net)
 
     @abc.abstractmethod
     def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
-        """`num_draws` draws of the weights, `[draw, *shape]`, made one after the other.
+        """Return draws of the weights, `[draw, *shape]`, made one after the other.
 
         One after the other, because draws must not depend on how many are made at once.
+
+        Args:
+            num_draws: number of draws.
+            generator: on the CPU, where the random numbers come from.
         """
 
     @property
@@ -58,7 +61,7 @@ class FreshDraws(Predictive):
     def resolve(self, num_draws: int | None, seed: int | None) -> tuple[int, int]:
         if seed is None:
             seed = int(torch.randint(2**62, (), generator=self._generator))
-        return self._num_draws if num_draws is None else check_num_draws(num_draws), seed
+        return self._num_draws if num_draws is None else check_num_draws(num_draws), int(seed)
 
     def freeze(self, num_draws: int | None = None, seed: int = 0) -> HeldDraws:
         num_draws, seed = self.resolve(num_draws, seed)
@@ -67,16 +70,11 @@ class FreshDraws(Predictive):
         return HeldDraws(self.net, weights, **{**self._common(), "info": info})
 
     def __getitem__(self, index: int | slice) -> FreshDraws:
-        if not isinstance(index, slice) or index.start not in (None, 0) or index.step not in (None, 1):
-            raise InputError(
-                f"[{index}] of fresh draws.",
-                "They have no order: only their number can be chosen.",
-                "freeze() them first.",
-            )
+        num_draws = check_prefix(index, self._num_draws)
         fewer = copy.copy(self)
         fewer._modules = dict(self._modules)  # a shallow copy shares it, and .double() on one would convert the other
         fewer.net = copy.deepcopy(self.net)
         fewer._function = WeightFunction(fewer.net)
-        fewer._num_draws = check_num_draws(self._num_draws if index.stop is None else index.stop)
+        fewer._num_draws = num_draws
         fewer._generator = rng.generator(self.seed, "fresh")
         return fewer

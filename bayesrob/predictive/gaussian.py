@@ -23,16 +23,16 @@ class NormalDraws(FreshDraws):
 
     Args:
         net: the architecture.
-        parts: by the names of the class's `parts`, tensors by parameter name.
-        draws: see `FreshDraws`.
+        parts: for each name of the class's `parts`, tensors by parameter name.
+        **draws: as in `FreshDraws`.
 
     Raises:
         InputError: a part that does not have the shapes of the network's parameters.
     """
 
     parts: ClassVar[dict[str, int]]
-    """What the distribution consists of: attributes, each a dictionary by parameter name, and how many leading axes its
-    tensors have before the parameter's own."""
+    """Attributes that the distribution consists of, each a dictionary by parameter name, with the number of leading axes
+    that its tensors have before the parameter's own."""
 
     loc: Weights
     scale: Weights
@@ -41,12 +41,12 @@ class NormalDraws(FreshDraws):
         super().__init__(net, **draws)
         shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
         for part, tensors in parts.items():
-            found, axes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}, self.parts[part]
-            leads = {shape[:axes] for shape in found.values()}
-            fits = all(found.get(name, ())[axes:] == shape and name in found for name, shape in shapes.items())
+            given, axes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}, self.parts[part]
+            leads = {shape[:axes] for shape in given.values()}
+            fits = all(given.get(name, ())[axes:] == shape and name in given for name, shape in shapes.items())
             if not fits or len(leads) != 1 or (0,) in leads:
                 raise InputError(
-                    f"{part} of shapes {found}.",
+                    f"{part} of shapes {given}.",
                     f"The network has parameters {shapes}.",
                     f"Give each of them, {'[rank, *shape]' if axes else '[*shape]'}.",
                 )
@@ -59,11 +59,11 @@ class NormalDraws(FreshDraws):
 
     @property
     def num_weights(self) -> int:
-        """How many weights one draw has."""
+        """Number of weights of one draw."""
         return sum(tensor.numel() for tensor in self.loc.values())
 
     def independent(self, noise: Float[Tensor, "draw weight"]) -> dict[str, Tensor]:
-        """loc + scale * noise by parameter name, `[draw, *shape]`."""
+        """Return loc + scale * noise by parameter name, `[draw, *shape]`."""
         pieces = noise.split([tensor.numel() for tensor in self.loc.values()], dim=-1)
         return {
             name: torch.addcmul(loc, self.scale[name], piece.reshape(len(noise), *loc.shape))
@@ -71,8 +71,11 @@ class NormalDraws(FreshDraws):
         }
 
     def means(self) -> HeldDraws:
-        """The network at the means, one held draw: what the stochastic delta rule calls test time."""
+        """Return the network at the means, one held draw: how the stochastic delta rule predicts at test time."""
         return HeldDraws(self.net, {name: loc[None].clone() for name, loc in self.loc.items()}, **self._common())
+
+    def example_weights(self) -> Weights:
+        return self.loc
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"{part}/{name}": tensor for part in self.parts for name, tensor in getattr(self, part).items()}
@@ -98,8 +101,16 @@ class GaussianDraws(NormalDraws):
 
     Args:
         net: the architecture.
-        loc: means by parameter name. scale: standard deviations by parameter name.
-        draws: see `FreshDraws`.
+        loc: means by parameter name, `[*shape]`.
+        scale: standard deviations by parameter name, `[*shape]`.
+        **draws: as in `FreshDraws`.
+
+    Example:
+        >>> loc = {name: weight.detach() for name, weight in net.named_parameters()}
+        >>> scale = {name: 0.1 * weight.abs() for name, weight in loc.items()}
+        >>> normal = br.predictive.GaussianDraws(net, loc, scale, num_draws=10)
+        >>> normal.logits(x).shape, normal.freeze(4).num_draws
+        (torch.Size([10, 5, 2]), 4)
     """
 
     kind = "gaussian"
@@ -120,9 +131,17 @@ class LowRankGaussianDraws(NormalDraws):
 
     Args:
         net: the architecture.
-        loc: means by parameter name. scale: standard deviations of each weight's own noise by parameter name.
+        loc: means by parameter name, `[*shape]`.
+        scale: standard deviations of each weight's own noise by parameter name, `[*shape]`.
         factor: F', rows of the factor by parameter name, `[rank, *shape]`.
-        draws: see `FreshDraws`.
+        **draws: as in `FreshDraws`.
+
+    Example:
+        >>> loc = {name: weight.detach() for name, weight in net.named_parameters()}
+        >>> factor = {name: 0.1 * weight.expand(2, *weight.shape) for name, weight in loc.items()}
+        >>> normal = br.predictive.LowRankGaussianDraws(net, loc, scale=loc, factor=factor)
+        >>> normal.rank, normal.logits(x, num_draws=4).shape
+        (2, torch.Size([4, 5, 2]))
     """
 
     kind = "low_rank_gaussian"
@@ -134,6 +153,7 @@ class LowRankGaussianDraws(NormalDraws):
 
     @property
     def rank(self) -> int:
+        """Number of columns of F."""
         return len(next(iter(self.factor.values())))
 
     def sample(self, num_draws: int, generator: torch.Generator) -> Weights:

@@ -35,25 +35,38 @@ __all__ = [
 
 
 type Pullback = Callable[[Tensor, Tensor], None]
-"""`pullback(slope, into)` adds to `into`, shaped as the input, what `slope`, a derivative with respect to the outputs
-`[chunk, batch, out]` (overwritten), makes of it: summed over draws where they share the input. Called once."""
+"""`pullback(slope, into)` adds the derivative with respect to the input to `into`, which has the input's shape.
+
+`slope` is the derivative with respect to the outputs, `[chunk, batch, out]`; it is overwritten. The sum is over draws where
+they share the input. A pullback is called once."""
 
 
 @runtime_checkable
 class DrawsFunction(Protocol):
-    """A few draws as one function: outputs `[chunk, batch, out]`."""
+    """A chunk of draws as one function of the input, with outputs `[chunk, batch, out]`."""
 
     @property
-    def num_draws(self) -> int: ...
+    def num_draws(self) -> int:
+        """Number of draws in the chunk."""
+        ...
 
     def __call__(self, x: Tensor, per_draw: bool = False) -> Tensor:
-        """`x` is `[batch, *shape]`, or with `per_draw` `[chunk, batch, *shape]`, one batch for each draw."""
+        """Return the outputs at `x`.
+
+        Args:
+            x: inputs `[batch, *shape]`, or with `per_draw` `[chunk, batch, *shape]`.
+            per_draw: whether every draw has inputs of its own.
+        """
         ...
 
     def vjp(self, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
-        """The outputs, detached, and how a derivative with respect to them becomes one with respect to the input.
+        """Return the outputs, detached, and how a derivative with respect to them becomes one with respect to the input.
 
-        Both may share memory with the next chunk's: use them before it.
+        Both may share memory with those of the next chunk, so they must be used before it is computed.
+
+        Args:
+            x: as in `__call__`.
+            per_draw: as in `__call__`.
         """
         ...
 
@@ -61,7 +74,14 @@ class DrawsFunction(Protocol):
 def autograd_vjp(
     f: DrawsFunction, x: Tensor, per_draw: bool = False, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Pullback]:
-    """`f.vjp` of any network; with a `dtype`, what torch's autocast rounds is rounded to it."""
+    """`f.vjp` of any network, by autograd.
+
+    Args:
+        f: the draws.
+        x: as in `DrawsFunction`.
+        per_draw: as in `DrawsFunction`.
+        dtype: what torch's autocast rounds factors of products to. None: nothing is rounded.
+    """
     with torch.enable_grad(), torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
         leaf = x.detach().requires_grad_()
         outputs = f(leaf, per_draw)
@@ -73,26 +93,28 @@ def autograd_vjp(
 
 
 Stream = Callable[[], Iterable[DrawsFunction]]
-"""Starts over at the first chunk each time it is called."""
+"""Yields the draws in chunks, from the first one at each call."""
 
 
 class LogPredictive:
-    """log of the mean over draws of their probabilities, `[batch, cls]`, gathered chunk by chunk; and the objective."""
+    """The log of the mean over draws of their probabilities, `[batch, cls]`, summed up chunk by chunk."""
 
     loss: Float[Tensor, " batch"]
-    """The objective of each point, once the gradient that gathers this is done."""
+    """The objective of each point; set by the gradient in whose passes the prediction is summed up."""
 
     def __init__(self) -> None:
         self._sum: Tensor | None = None
         self._count = 0
 
     def add(self, outputs: DrawLogits) -> None:
+        """Add the outputs of one chunk of draws."""
         chunk = log_softmax(outputs).logsumexp(0)
         self._sum = chunk if self._sum is None else torch.logaddexp(self._sum, chunk)
         self._count += len(outputs)
 
     @property
     def value(self) -> Outputs:
+        """The log predictive probabilities `[batch, cls]` of the draws added so far."""
         assert self._sum is not None
         return self._sum - math.log(self._count)
 
@@ -100,26 +122,34 @@ class LogPredictive:
 @torch.no_grad()
 def gradient(
     stream: Stream,
-    num_draws: int,
     x: Batch,
     y: Labels,
     objective: Objective,
     likelihood: Likelihood,
+    *,
+    num_draws: int,
     prediction: LogPredictive | None = None,
 ) -> Batch:
     """d objective(x_n) / d x_n for every point n (each point's own gradient: no 1/batch).
 
     Args:
-        prediction: of a classifier, gathers the averaged prediction at `x` along the way.
+        stream: the draws, in chunks.
+        x: inputs `[batch, *shape]`.
+        y: true labels.
+        objective: what is differentiated.
+        likelihood: what the outputs say about a label.
+        num_draws: how many draws the stream has.
+        prediction: for a classifier, where the averaged prediction at `x` is summed up in the same pass.
     """
     x = x.detach()
     if num_draws > 1:  # in the order in memory that batched products want; sums take it over
         x = feature_major(x).contiguous().view(*x.shape[1:], len(x)).movedim(-1, 0)
     if isinstance(objective, Pooled):
-        return _pooled(stream, num_draws, x, y, objective, LogPredictive() if prediction is None else prediction)
+        pooled = LogPredictive() if prediction is None else prediction
+        return _pooled(stream, x, y, objective, num_draws=num_draws, prediction=pooled)
     if isinstance(objective, PredictiveLoss):
-        return _predictive_loss(stream, num_draws, x, y, likelihood, prediction)
-    if isinstance(objective, AboutMean):  # two passes: of the mean no gradient is needed
+        return _predictive_loss(stream, x, y, likelihood, num_draws=num_draws, prediction=prediction)
+    if isinstance(objective, AboutMean):  # two passes; the first needs no gradient
         mean = MeanOutputs()
         for f in stream():
             mean.add(f.vjp(x)[0])
@@ -138,9 +168,9 @@ def gradient(
 
 
 def _predictive_loss(
-    stream: Stream, num_draws: int, x: Batch, y: Labels, likelihood: Likelihood, prediction: LogPredictive | None
+    stream: Stream, x: Batch, y: Labels, likelihood: Likelihood, *, num_draws: int, prediction: LogPredictive | None
 ) -> Batch:
-    """One pass: the gradient of a log-sum-exp over all draws is the average, weighted by the chunks' own sums, of theirs."""
+    """One pass: the gradient of a log-sum-exp over all draws averages those of the chunks, weighted by their sums."""
     log_sum: Tensor | None = None
     mean = torch.zeros_like(x)
     for f in stream():
@@ -160,7 +190,7 @@ def _predictive_loss(
     return mean.neg_()
 
 
-def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pooled, prediction: LogPredictive) -> Batch:
+def _pooled(stream: Stream, x: Batch, y: Labels, objective: Pooled, *, num_draws: int, prediction: LogPredictive) -> Batch:
     """Two passes: the averaged prediction without gradients, then each chunk's share of its gradient (chain rule)."""
     for f in stream():
         prediction.add(f.vjp(x)[0])
@@ -179,10 +209,21 @@ def _pooled(stream: Stream, num_draws: int, x: Batch, y: Labels, objective: Pool
 def draw_gradients(
     functions: Iterable[DrawsFunction], x: Batch, y: Labels, objective: Objective, likelihood: Likelihood
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Losses `[chunk, batch]` and input gradients `[chunk, batch, *shape]` of each chunk's draws, every draw its own."""
+    """Yield the losses `[chunk, batch]` and input gradients `[chunk, batch, *shape]` of every draw, chunk by chunk.
+
+    Args:
+        functions: the draws, in chunks.
+        x: inputs `[batch, *shape]`.
+        y: true labels.
+        objective: a mean over draws.
+        likelihood: what the outputs say about a label.
+
+    Raises:
+        InputError: an objective that is not a mean over draws.
+    """
     if not isinstance(objective, DrawMean):
         raise InputError(
-            f"The objective {type(objective).__name__} of single draws.",
+            f"{type(objective).__name__} is no objective of single draws.",
             "It is not a mean over draws.",
             'Use "expected_loss": the gradients of the other objectives are made of those.',
         )

@@ -1,7 +1,8 @@
-"""Draws that were made once and are kept: HMC, NUTS, ensembles, one trained network, or fresh draws frozen."""
+"""Draws that were made once: those of HMC, NUTS and ensembles, one trained network, or fresh draws frozen."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import operator
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bayesrob.arguments import whole
 from bayesrob.errors import InputError
 from bayesrob.nets import Affine, Stack, Workspace, draws_forward, feature_major, sequence
 from bayesrob.numerics import slices
@@ -23,20 +25,33 @@ __all__ = ["HeldDraws", "Part", "WeightChunk", "WeightFunction"]
 
 
 class WeightFunction:
-    """One network as a function of weights and inputs: what its chunks of draws share."""
+    """One network as a function of weights and inputs: what its chunks of draws share.
+
+    Args:
+        net: the architecture.
+    """
 
     def __init__(self, net: nn.Module):
         self.net, self.steps, self.stack = net, sequence(net), Stack.of(net)
 
     def chunks(self, parts: Iterable[Part], dtype: torch.dtype | None = None) -> Iterator[WeightChunk]:
-        """Each of `parts` as a function; they take turns with one piece of memory."""
+        """Yield each of `parts` as a function. All use one workspace: a chunk is done before the next one is asked for.
+
+        Args:
+            parts: the weights of each chunk.
+            dtype: precision of their `vjp`. None: the weights' own.
+        """
         workspace = Workspace()
         for part in parts:
             yield WeightChunk(self, part, workspace, dtype)
 
 
 class Part:
-    """Weights of a few draws, `[chunk, ...]` by name, and what a stack's products see of them: views, made once."""
+    """The weights of one chunk of draws, with the views of them that a stack's products take, made once.
+
+    Args:
+        weights: `[chunk, *shape]` by parameter name.
+    """
 
     __slots__ = ("_bound", "num_draws", "weights")
 
@@ -45,7 +60,7 @@ class Part:
         self._bound: tuple[torch.dtype | None, list[Affine | None]] | None = None
 
     def bound(self, stack: Stack, dtype: torch.dtype | None) -> list[Affine | None]:
-        """The weights in `dtype` (None: their own); a single draw's without its axis, as small products cost less so."""
+        """Return the weights in `dtype` (None: their own); a single draw then has no axis, which is faster."""
         if self._bound is None or self._bound[0] != dtype:
             weights = self.weights if self.num_draws > 1 else {name: tensor[0] for name, tensor in self.weights.items()}
             if dtype is not None:
@@ -56,7 +71,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class WeightChunk:
-    """A few draws of one network's weights as a function of the input."""
+    """A chunk of draws of one network's weights as a function of the input.
+
+    Args:
+        function: the network.
+        part: the weights.
+        workspace: memory for the activations.
+        dtype: precision of `vjp`. None: the weights' own.
+    """
 
     function: WeightFunction
     part: Part
@@ -65,17 +87,19 @@ class WeightChunk:
 
     @property
     def num_draws(self) -> int:
+        """Number of draws in the chunk."""
         return self.part.num_draws
 
     @property
     def weights(self) -> Weights:
+        """The weights of the chunk, `[chunk, *shape]` by parameter name."""
         return self.part.weights
 
     def __call__(self, x: Tensor, per_draw: bool = False) -> Tensor:
         return draws_forward(self.function.net, self.function.steps, self.weights, x, per_draw)
 
     def vjp(self, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
-        """In closed form for stacks of linear layers, else by autograd; see `DrawsFunction`."""
+        """See `DrawsFunction`: in closed form for stacks of linear layers, else by autograd."""
         stack = self.function.stack
         if stack is None or not stack.takes(x[0] if per_draw else x):
             return autograd_vjp(self, x, per_draw, self.dtype)
@@ -85,14 +109,14 @@ class WeightChunk:
         if self.dtype is not None:
             inputs = inputs.to(self.dtype)
         bound = self.part.bound(stack, self.dtype)
-        outputs, kept = stack.forward(bound, inputs, self.workspace)
+        outputs, activations = stack.forward(bound, inputs, self.workspace)
 
         def pullback(slope: Tensor, into: Tensor) -> None:
             major = (into[0] if per_draw and single else into).movedim(axis, -1)
             total = major.view(inputs.shape) if _viewable(major, axis) and inputs.dtype == into.dtype else None
             target = torch.zeros_like(inputs) if total is None else total
             down = (slope[0] if single else slope).to(inputs.dtype).mT
-            stack.backward(bound, kept, down, self.workspace, inputs=target)
+            stack.backward(bound, activations, down, self.workspace, inputs=target)
             if total is None:
                 major.add_(target.view(major.shape))
 
@@ -114,9 +138,18 @@ class HeldDraws(Predictive):
         weights: parameters (and buffers that differ between draws) by name, `[draw, *shape]`. Draws of several chains
             are interleaved (draw 0 of every chain, then draw 1, ...), so that the first `k * num_chains` draws are what
             a run of `k` samples a chain would have given.
-        num_chains: chains that the draws come from.
-        sample_stats: the sampler's record, arrays `[chain, draw]`, or nothing.
-        common: see `Predictive`.
+        num_chains: number of chains that the draws come from; 1 for methods without chains.
+        sample_stats: the sampler's record, arrays `[chain, draw]`. None: there is none.
+        **common: as in `predictive.draws.Draws`.
+
+    Raises:
+        InputError: no draws, or weights that do not have the shapes of the network's parameters.
+
+    Example:
+        >>> weights = {name: weight.detach().expand(3, *weight.shape) for name, weight in net.named_parameters()}
+        >>> same = br.predictive.HeldDraws(net, weights)
+        >>> same.num_draws, same[:2].num_draws
+        (3, 2)
     """
 
     kind = "held"
@@ -146,11 +179,12 @@ class HeldDraws(Predictive):
         # In the network's own order, not the dictionary's: a loaded posterior is the one that was saved.
         names = [*shapes, *sorted(weights.keys() - shapes)]
         self.weights = {name: weights[name].detach() for name in names}
-        self.num_chains = num_chains
+        self.num_chains = whole("num_chains", num_chains, "It is the number of chains that the draws come from.")
         self.sample_stats = dict(sample_stats or {})
         self._function = WeightFunction(self.net)
         self._low: tuple[torch.dtype, Weights] | None = None
         self._cut: tuple[tuple[int, int], list[Tensor], list[Part]] | None = None
+        self._minibatches: tuple[int, list[Tensor], dict[int, HeldDraws]] | None = None
 
     @property
     def num_draws(self) -> int:
@@ -161,7 +195,7 @@ class HeldDraws(Predictive):
         return self._function.chunks(self._parts(weights, num_draws, size), dtype)
 
     def _parts(self, weights: Weights, num_draws: int, size: int) -> list[Part]:
-        """The draws in parts of `size`, kept for the next step of an attack as long as the same tensors are held."""
+        """The draws in parts of `size`, cached for the next step of an attack as long as the same tensors are held."""
         cut, sizes, tensors = self._cut, (num_draws, size), list(weights.values())
         if cut is None or cut[0] != sizes or not all(map(operator.is_, cut[1], tensors)):
             some = slices(num_draws, size)
@@ -171,10 +205,10 @@ class HeldDraws(Predictive):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made of the weights again: a copy would carry them several times."""
-        return {**super().__getstate__(), "_low": None, "_cut": None}
+        return {**super().__getstate__(), "_low": None, "_cut": None, "_minibatches": None}
 
     def _rounded(self, dtype: torch.dtype) -> Weights:
-        """All draws rounded to `dtype`, kept for the next step of an attack."""
+        """All draws rounded to `dtype`, cached for the next step of an attack."""
         if self._low is None or self._low[0] != dtype:
             self._low = dtype, {name: tensor.to(dtype) for name, tensor in self.weights.items()}
         return self._low[1]
@@ -206,12 +240,38 @@ class HeldDraws(Predictive):
         where: Any = torch.arange(self.num_draws)[start:stop:step] if step > 0 else torch.tensor(range(start, stop, step))
         picked = {name: tensor[index] if step > 0 else tensor[where] for name, tensor in self.weights.items()}
         # A stretch that takes as many draws of every chain is chains still, with their record.
-        whole = step == 1 and start % self.num_chains == 0 and stop % self.num_chains == 0
-        kept = slice(start // self.num_chains, stop // self.num_chains)
-        stats = {name: values[:, kept] for name, values in self.sample_stats.items()}
-        part = HeldDraws(self.net, picked, self.num_chains if whole else 1, stats if whole else None, **self._common())
+        chains = step == 1 and start % self.num_chains == 0 and stop % self.num_chains == 0
+        samples = slice(start // self.num_chains, stop // self.num_chains)
+        stats = {name: values[:, samples] for name, values in self.sample_stats.items()}
+        part = HeldDraws(self.net, picked, self.num_chains if chains else 1, stats if chains else None, **self._common())
         part.memory = self.memory
         return part
+
+    def minibatch(self, size: int, step: int, num_draws: int | None = None) -> HeldDraws:
+        """See `Predictive.minibatch`: part number `step` of `size` draws, starting over after the last part.
+
+        Args:
+            size: number of draws in the minibatch.
+            step: index of the step.
+            num_draws: the minibatches are of the first so many draws. None: of all.
+        """
+        total = self.resolve(num_draws, None)[0]
+        if size >= total:
+            return self
+        number = step % (total // size)
+        tensors, cached = list(self.weights.values()), self._minibatches
+        if cached is None or cached[0] != size or not all(map(operator.is_, cached[1], tensors)):
+            cached = self._minibatches = size, tensors, {}
+        if number not in cached[2]:
+            cached[2][number] = part = copy.copy(self)  # shares the network, which is copied at no step
+            part.num_chains, part.sample_stats = 1, {}
+            part.weights = {name: tensor[number * size : (number + 1) * size] for name, tensor in self.weights.items()}
+        part = cached[2][number]
+        part.memory = self.memory
+        return part
+
+    def example_weights(self) -> Weights:
+        return {name: tensor[0] for name, tensor in self.weights.items()}
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"draws/{name}": tensor for name, tensor in self.weights.items()}
@@ -230,14 +290,14 @@ class HeldDraws(Predictive):
         """Move the draws along with the module: `.to(device)`, `.double()`."""
         super()._apply(fn, recurse)
         self.weights = {name: fn(tensor) for name, tensor in self.weights.items()}
-        self._low = self._cut = None
+        self._low = self._cut = self._minibatches = None
         return self
 
 
 def grouped(tensors: dict[str, Tensor], *groups: str) -> dict[str, dict[str, Tensor]]:
     """Tensors called `group/name`, by group and then name."""
-    found: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
+    by_group: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
     for key, tensor in tensors.items():
         group, _, name = key.partition("/")
-        found[group][name] = tensor
-    return found
+        by_group[group][name] = tensor
+    return by_group

@@ -16,7 +16,7 @@ __all__ = ["AboutMean", "DrawMean", "MeanOutputs", "Objective", "Pooled", "value
 
 
 class Objective(abc.ABC):
-    """A loss of each data point under all draws together; attacks climb it."""
+    """A loss of each data point under all draws; attacks climb it."""
 
     needs_classes = True
 
@@ -67,7 +67,7 @@ class AboutMean(Objective):
 
 
 class MeanOutputs:
-    """The mean over draws of their outputs, `[batch, out]`, gathered chunk by chunk; of equal draws it is theirs exactly."""
+    """The mean over draws of their outputs, `[batch, out]`, summed chunk by chunk; of equal draws exactly their output."""
 
     def __init__(self) -> None:
         self._first: Tensor | None = None
@@ -75,12 +75,14 @@ class MeanOutputs:
         self._count = 0
 
     def add(self, outputs: DrawLogits) -> None:
+        """Add the outputs of one chunk of draws."""
         self._first = outputs[0] + 0 if self._first is None else self._first  # a copy: the next chunk may overwrite it
         self._rest = self._rest + (outputs - self._first).sum(0)
         self._count += len(outputs)
 
     @property
     def value(self) -> Outputs:
+        """The mean of the draws added so far."""
         assert self._first is not None
         return self._first + self._rest / self._count
 

@@ -12,39 +12,30 @@ from bayesrob import weights
 from bayesrob.errors import BayesrobError, CheckpointError
 from bayesrob.models.likelihoods import likelihood_from
 from bayesrob.nets import build
-from bayesrob.predictive.base import Predictive
-from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws
-from bayesrob.predictive.held import HeldDraws
-from bayesrob.predictive.masked import MaskedDraws
-from bayesrob.predictive.random_resize import RandomResizePad
+from bayesrob.predictive.base import KINDS, Predictive
 
-__all__ = ["KINDS", "load"]
-
-KINDS: dict[str, type[Predictive]] = {
-    kind.kind: kind for kind in (HeldDraws, GaussianDraws, LowRankGaussianDraws, MaskedDraws, RandomResizePad)
-}
+__all__ = ["load"]
 
 
 def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predictive:
-    """The Predictive that `save(path)` wrote. Nothing in the files is executed.
+    """Return the Predictive that `save(path)` wrote. Nothing in the files is executed.
 
     Args:
-        path: the folder. net: the architecture, needed only if it was not one of `bayesrob.nets`.
+        path: the folder.
+        net: the architecture, needed only if it was not one of `bayesrob.nets`.
 
     Raises:
         CheckpointError: missing, damaged, a newer format, or weights that do not fit the network.
+
+    Example:
+        >>> again = br.load(post.save("folder"))
+        >>> bool((again.logits(x) == post.logits(x)).all())
+        True
     """
     tensors, document = weights.read(path)
     try:
         kind = KINDS[document["kind"]]
-        if net is None:
-            if document["net"] is None:
-                raise CheckpointError(
-                    f"{path} holds draws of a {document['net_class']}, not a network of bayesrob.nets.",
-                    "A file holds weights, never code.",
-                    "Pass the architecture: load(path, net=...).",
-                )
-            net = build(document["net"])
+        net = _network(path, document) if net is None else net
         common: dict[str, Any] = {
             "likelihood": likelihood_from(document["likelihood"]),
             "bounds": None if document["bounds"] is None else tuple(document["bounds"]),
@@ -61,12 +52,8 @@ def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predicti
             "Its description is damaged or of another version.",
             "Save again.",
         ) from error
-    behind = predictive
-    while isinstance(behind, RandomResizePad):
-        behind = behind.post
-    saved = getattr(behind, "weights", None) or getattr(behind, "loc", {})
-    draws = 1 if isinstance(behind, HeldDraws) else 0
-    shapes = {name: tuple(tensor.shape[draws:]) for name, tensor in saved.items()}
+    example = predictive.example_weights()
+    shapes = {name: tuple(tensor.shape) for name, tensor in example.items()}
     expected = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
     if any(shapes.get(name) != shape for name, shape in expected.items()):
         raise CheckpointError(
@@ -74,5 +61,15 @@ def load(path: str | os.PathLike[str], net: nn.Module | None = None) -> Predicti
             f"It has parameters {expected}, the file has {shapes}.",
             "Pass the network that was saved.",
         )
-    dtype = next(iter(saved.values())).dtype
-    return predictive.to(dtype=dtype)
+    return predictive.to(dtype=next(iter(example.values())).dtype)
+
+
+def _network(path: str | os.PathLike[str], document: dict[str, Any]) -> nn.Module:
+    """The architecture that the file describes."""
+    if document["net"] is None:
+        raise CheckpointError(
+            f"{path} holds draws of a {document['net_class']}, not a network of bayesrob.nets.",
+            "A file holds weights, never code.",
+            "Pass the architecture: load(path, net=...).",
+        )
+    return build(document["net"])

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from bayesrob.arguments import number
 from bayesrob.errors import InputError, check_name
 from bayesrob.predictive.fresh import FreshDraws
 from bayesrob.predictive.held import HeldDraws, grouped
@@ -37,10 +38,17 @@ class MaskedDraws(FreshDraws):
         p: probability that a weight or unit is dropped, in [0, 1).
         unit: "weight" or "input"; see `Masks` for the input units of each kind of layer.
         names: parameters that are masked, of `maskable(net)`; None: all of these. Others are constant.
-        draws: see `FreshDraws`.
+        **draws: as in `FreshDraws`.
 
     Raises:
-        InputError: p outside [0, 1), names that cannot be masked, weights that do not fit. UnknownNameError: a wrong unit.
+        InputError: p outside [0, 1), names that cannot be masked, weights that do not fit.
+        UnknownNameError: a wrong unit.
+
+    Example:
+        >>> loc = {name: weight.detach() for name, weight in net.named_parameters()}
+        >>> dropout = br.predictive.MaskedDraws(net, loc, p=0.5, num_draws=10)
+        >>> dropout.logits(x).shape
+        torch.Size([10, 5, 2])
     """
 
     kind = "masked"
@@ -56,22 +64,25 @@ class MaskedDraws(FreshDraws):
     ):
         super().__init__(net, **draws)
         shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
-        found = {name: tuple(tensor.shape) for name, tensor in loc.items()}
-        if found != shapes:
+        given = {name: tuple(tensor.shape) for name, tensor in loc.items()}
+        if given != shapes:
             raise InputError(
-                f"loc of shapes {found}.", f"The network has parameters {shapes}.", "Give each of them, [*shape]."
+                f"loc of shapes {given}.", f"The network has parameters {shapes}.", "Give each of them, [*shape]."
             )
         self.loc: Weights = {name: loc[name].detach().contiguous() for name in shapes}  # in the network's own order
         self.masks = Masks.of(net, p, unit, names)
 
     def sample(self, num_draws: int, generator: torch.Generator) -> Weights:
-        kept = torch.stack([self.masks.draw(generator) for _ in range(num_draws)])
-        draws = self.masks.apply(self.loc, kept)
+        on = torch.stack([self.masks.draw(generator) for _ in range(num_draws)])
+        draws = self.masks.apply(self.loc, on)
         return {name: draws[name].expand(num_draws, *tensor.shape).contiguous() for name, tensor in self.loc.items()}
 
     def means(self) -> HeldDraws:
-        """The network without masks, one held draw: dropout's usual approximation at test time (Srivastava et al. 2014)."""
+        """Return the network without masks, one held draw: as dropout predicts at test time (Srivastava et al. 2014)."""
         return HeldDraws(self.net, {name: loc[None].clone() for name, loc in self.loc.items()}, **self._common())
+
+    def example_weights(self) -> Weights:
+        return self.loc
 
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"loc/{name}": tensor for name, tensor in self.loc.items()}
@@ -93,28 +104,39 @@ class MaskedDraws(FreshDraws):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one weight's mask is made of independent variables: `view`, with its first axis repeated `repeats` times."""
+    """How one weight's mask is made of independent variables.
+
+    Args:
+        view: the shape that the variables are given, which broadcasts to the weight's.
+        repeats: how often the first axis of the view is repeated.
+    """
 
     view: tuple[int, ...]
     repeats: int = 1
 
     @property
     def size(self) -> int:
+        """Number of independent variables."""
         return math.prod(self.view)
 
     def expand(self, variables: Tensor) -> Tensor:
-        """`[*draws, size]` to a mask that broadcasts to `[*draws, *shape]`."""
+        """Turn `[*draws, size]` into a mask that broadcasts to `[*draws, *shape]`."""
         mask = variables.unflatten(-1, self.view)
         return mask if self.repeats == 1 else mask.repeat_interleave(self.repeats, dim=-len(self.view))
 
 
 @dataclasses.dataclass(frozen=True)
 class Masks:
-    """The masks of a network's weights: what training and prediction draw alike.
+    """The masks of a network's weights, which training and prediction draw alike.
 
     With unit="input" a weight has one variable for each index of its input axis: a column of a linear or recurrent weight
     (`weight_ih`: features, `weight_hh`: hidden units), an input channel of a convolution, transposed or in groups alike, a
     row of an embedding (a word). Parameters of the users' own modules count as `[out, in, ...]`.
+
+    Args:
+        p: probability that a weight or unit is dropped.
+        unit: "weight" or "input".
+        layouts: by parameter name, how the mask is made.
     """
 
     p: Real
@@ -123,8 +145,18 @@ class Masks:
 
     @classmethod
     def of(cls, net: nn.Module, p: Real, unit: str, names: Sequence[str] | None = None) -> Masks:
-        """For the parameters `names`; see `MaskedDraws`, also for errors."""
-        check_rate(p)
+        """Return the masks of the parameters `names`.
+
+        Args:
+            net: the architecture.
+            p: as in `MaskedDraws`.
+            unit: as in `MaskedDraws`.
+            names: as in `MaskedDraws`.
+
+        Raises:
+            InputError: as `MaskedDraws`.
+        """
+        p = check_rate(p)
         check_name("unit", unit, UNITS)
         known = maskable(net)
         names = list(known) if names is None else list(names)
@@ -138,17 +170,22 @@ class Masks:
 
     @property
     def size(self) -> int:
-        """Independent variables of one draw."""
+        """Number of independent variables of one draw."""
         return sum(layout.size for layout in self.layouts.values())
 
     def draw(self, generator: torch.Generator) -> Bool[Tensor, " variable"]:
-        """True where something is kept."""
+        """Draw the variables: True where a weight or unit stays on."""
         # Drawn on the CPU in float32 whatever the device and dtype: the same seed means the same draws everywhere.
         return torch.rand(self.size, generator=generator, dtype=torch.float32) >= self.p
 
-    def apply(self, weights: Weights, kept: Bool[Tensor, "*draws variable"]) -> dict[str, Tensor]:
-        """`weights` `[*shape]` times their masks, `[*draws, *shape]`; those without a mask as they came."""
-        pieces = kept.split([layout.size for layout in self.layouts.values()], dim=-1)
+    def apply(self, weights: Weights, on: Bool[Tensor, "*draws variable"]) -> dict[str, Tensor]:
+        """Return `weights` `[*shape]` times their masks, `[*draws, *shape]`; those without a mask as they came.
+
+        Args:
+            weights: weights by parameter name.
+            on: the variables, as `draw` gives them.
+        """
+        pieces = on.split([layout.size for layout in self.layouts.values()], dim=-1)
         masked = dict(weights)
         for (name, layout), piece in zip(self.layouts.items(), pieces, strict=True):
             masked[name] = weights[name] * layout.expand(piece.to(weights[name]) / (1 - self.p))
@@ -156,26 +193,23 @@ class Masks:
 
 
 def maskable(net: nn.Module) -> dict[str, Layout]:
-    """Parameters that masks are for, in the network's order, with their input axis: those of two axes or more.
+    """Return the parameters that can be masked, those of two axes or more, in the network's order, with their input axis.
 
     Not the scales and shifts of layer normalisation, which may have several axes but are no connections of units.
     """
-    found = {}
+    layouts = {}
     for prefix, module in net.named_modules():
         if isinstance(module, nn.LayerNorm | nn.RMSNorm):
             continue
         for name, parameter in module.named_parameters(prefix, recurse=False):
             if parameter.ndim >= 2:
-                found[name] = _inputs(module, tuple(parameter.shape))
-    return {name: found[name] for name, _ in net.named_parameters() if name in found}
+                layouts[name] = _inputs(module, tuple(parameter.shape))
+    return {name: layouts[name] for name, _ in net.named_parameters() if name in layouts}
 
 
-def check_rate(p: object) -> None:
-    """Raise `InputError` unless `p` is a probability below one."""
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1:
-        raise InputError(
-            f"p is {p!r}.", "It is the probability of being dropped, and something must be left.", "Give 0 <= p < 1."
-        )
+def check_rate(p: object) -> float:
+    """Return `p` as a `float` if it is a probability below one, else raise `InputError`."""
+    return number("p", p, "It is the probability of being dropped, and something must be left.", least=0, below=1)
 
 
 def _inputs(module: nn.Module, shape: tuple[int, ...]) -> Layout:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bayesrob import rng
+from bayesrob import rng, weights
 from bayesrob.errors import CheckpointError, InputError, ModelWarning, SuspiciousOutputs
 from bayesrob.nets import sequence
 from bayesrob.numerics import slices
@@ -20,8 +20,7 @@ from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import are_probabilities, check_num_draws
 from bayesrob.predictive.gradients import Pullback, autograd_vjp
 from bayesrob.predictive.held import HeldDraws
-from bayesrob.predictive.stacking import stacked
-from bayesrob.types import Bounds
+from bayesrob.types import Bounds, Weights
 
 __all__ = ["ModuleDraws", "from_modules"]
 
@@ -36,68 +35,47 @@ def from_modules(
 
     Modules are copied and set to evaluation mode. Stacks of linear layers of one architecture are run in batched
     products, others one after the other. Modules must put out logits; what looks wrong is warned about, never refused.
-
-    Predictives may stand for networks, so that models trained apart, of one draw or of many, make one set: each is one draw,
-    its averaged prediction (draws that are made anew are held, of each model from a seed of its own). Likelihood, bounds and
-    shapes are the first one's where they are not given.
+    Several predictives become one by `from_predictives`.
 
     Args:
-        modules: one network or more, or one predictive or more, all with the same inputs and classes.
+        modules: one network or more, all with the same inputs and classes.
         bounds: smallest and largest input value, `(lo, hi)`; None leaves attacks unclipped.
         input_shape: shape of one input, so that inputs can be checked.
         num_classes: number of outputs, so that labels can be checked.
 
     Raises:
-        InputError: no module, or something that is not one; networks among predictives, or predictives that do not fit.
+        InputError: no module, or something that is not one, or a predictive.
 
     Warns:
         SuspiciousOutputs: a last layer that is a (log-)softmax, or (where `input_shape` says what an input is) outputs that
-            are probabilities. `br.audit` looks again, at real inputs.
+            are probabilities. `br.audit` checks again, at real inputs.
         ModelWarning: a module in training mode (it was switched).
+
+    Example:
+        >>> ensemble = br.predictive.from_modules([br.nets.mlp(2, (8,), 2, seed=seed).eval() for seed in range(3)])
+        >>> ensemble.logits(x).shape
+        torch.Size([3, 5, 2])
     """
     modules = [modules] if isinstance(modules, nn.Module) else list(modules)
     if not modules or not all(isinstance(module, nn.Module) for module in modules):
         kinds = [type(module).__name__ for module in modules]
         raise InputError(f"from_modules got {kinds}.", "It wraps networks.", "Pass a list of one torch module or more.")
     if any(isinstance(module, Predictive) for module in modules):
-        return _averages(modules, bounds, input_shape, num_classes)
+        raise InputError(
+            f"from_modules got {[type(module).__name__ for module in modules]}.",
+            "It wraps networks, and a predictive is a distribution over networks.",
+            "Use predictive.from_predictives([post1, post2]).",
+        )
     for module in modules:
         _warn(module, bounds, input_shape)
     info = {"method": "modules", "num_modules": len(modules)}
     common: dict[str, Any] = {"bounds": bounds, "input_shape": input_shape, "out_features": num_classes, "info": info}
     if _alike(modules):
-        weights = {
-            n: torch.stack([dict(m.named_parameters())[n] for m in modules]) for n, _ in modules[0].named_parameters()
-        }
-        if weights:
-            return HeldDraws(modules[0], weights, **common)
+        names = [name for name, _ in modules[0].named_parameters()]
+        if names:
+            stacked = {name: torch.stack([module.get_parameter(name) for module in modules]) for name in names}
+            return HeldDraws(modules[0], stacked, **common)
     return ModuleDraws(modules, **common)
-
-
-def _averages(
-    posts: Sequence[Any], bounds: Bounds | None, input_shape: tuple[int, ...] | None, num_classes: int | None
-) -> Predictive:
-    """Predictives as draws."""
-    first = posts[0]
-    for post in posts:
-        if not isinstance(post, Predictive) or not isinstance(first, Predictive) or post.likelihood != first.likelihood:
-            raise InputError(
-                f"A {type(post).__name__} beside a {type(first).__name__}.",
-                "The models of a set need one likelihood.",
-                "Give predictives of one kind of problem, or networks alone.",
-            )
-    common: dict[str, Any] = {
-        "likelihood": first.likelihood,
-        "bounds": bounds or first.bounds,
-        "input_shape": input_shape or first.input_shape,
-        "out_features": num_classes or first.out_features,
-        "info": {"method": "predictives", "models": [post.info for post in posts]},
-    }
-    held = [post.freeze(seed=seed) for seed, post in enumerate(posts)]
-    single = [post for post in held if isinstance(post, HeldDraws) and post.num_draws == 1]
-    if len(single) == len(held) and _alike([post.net for post in single]):
-        return HeldDraws(first.net, stacked(single), **common)
-    return ModuleDraws(held, **common)
 
 
 def _warn(module: nn.Module, bounds: Bounds | None, input_shape: tuple[int, ...] | None) -> None:
@@ -119,7 +97,7 @@ def _warn(module: nn.Module, bounds: Bounds | None, input_shape: tuple[int, ...]
 
 
 def _puts_out_probabilities(module: nn.Module, bounds: Bounds | None, input_shape: tuple[int, ...] | None) -> bool:
-    """Of two probes, between the bounds if there are any; nothing is known without an input's shape."""
+    """Whether the outputs at two inputs between the bounds are probabilities; False where no input's shape is known."""
     if input_shape is None:
         return False
     lo, hi = (-1.0, 1.0) if bounds is None else bounds
@@ -128,7 +106,7 @@ def _puts_out_probabilities(module: nn.Module, bounds: Bounds | None, input_shap
     try:
         with torch.no_grad(), rng.global_seed(0, "from_modules"):
             outputs = copy.deepcopy(module).eval()(probes)
-    except Exception:  # what a network does not take is said where it is used, with real inputs
+    except Exception:  # what a network does not take is reported where it is used, with real inputs
         return False
     return isinstance(outputs, Tensor) and outputs.ndim == 2 and are_probabilities(outputs)
 
@@ -140,6 +118,8 @@ def _alike(modules: Sequence[nn.Module]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _ModuleChunk:
+    """A chunk of networks, run one after the other."""
+
     modules: Sequence[nn.Module]
     dtype: torch.dtype | None = None
 
@@ -156,7 +136,12 @@ class _ModuleChunk:
 
 
 class ModuleDraws(Predictive):
-    """Networks of any architecture, one draw each, run one after the other."""
+    """Networks of any architecture, one draw each, run one after the other.
+
+    Args:
+        modules: the networks; copied, frozen and set to evaluation mode.
+        **common: as in `predictive.draws.Draws`.
+    """
 
     kind = "modules"
 
@@ -184,6 +169,15 @@ class ModuleDraws(Predictive):
             raise InputError(f"[{index}] of {self.num_draws} networks is empty.", "At least one is needed.", "Widen it.")
         return ModuleDraws(picked, **self._common())  # type: ignore[arg-type]
 
+    def example_weights(self) -> Weights:
+        return dict(self.net.named_parameters())
+
+    def settings(self) -> dict[str, Any]:
+        """See `Predictive.settings`; of networks that are themselves predictives, theirs count."""
+        described = [module.settings() if isinstance(module, Predictive) else repr(module) for module in self.modules_]
+        sha256 = weights.digest([*described, self.likelihood.spec()], sorted(self.state_dict().items()))
+        return self._settings(sha256)
+
     def contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             "Wrapped modules of the user's own architecture cannot be saved.",
@@ -193,4 +187,5 @@ class ModuleDraws(Predictive):
 
     @classmethod
     def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> ModuleDraws:
+        """Refuse: modules are never saved."""
         raise CheckpointError("Wrapped modules are never saved.", "A file holds weights, never code.", "Use from_modules.")

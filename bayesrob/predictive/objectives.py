@@ -17,14 +17,14 @@ With draws w_d, outputs f_d and the likelihood p(y | f):
 - `confident_error`: max over c != y of mean_d log p(c | f_d). For attacks on detectors of uncertainty: near 0 every
   draw is sure of the same wrong class, so that predictive entropy and mutual information vanish together (with q its
   exponential, entropy <= h(q) + (1 - q) log(K - 1) for q >= 1/K, h the binary entropy, and mutual information <= entropy).
-  The draws choose c together; then all that do not give it pull, as `expected_loss` towards a target. That an attack must
-  know the detector is Carlini & Wagner's 2017 ("Adversarial examples are not easily detected", on dropout uncertainty
-  among others); mutual information as the score Smith & Gal's 2018.
-- `bias` and `variance` of the draws as models (seed paper 000), which sum to `expected_loss`, the mean cross-entropy: with
-  pi_star the normalised geometric mean of their predictions, -log pi_star_y, and mean_d KL(pi_star || pi_d)
-  = -log sum_c exp(mean_d log pi_dc). Of a regression (y - f_bar)^2 and mean_d (f_d - f_bar)^2, means over outputs, whose sum
-  is the mean squared error. `analysis.bias_variance` decomposes predictions so. The variance knows no label; of draws that
-  are equal to rounding its gradient is exactly zero.
+  The draws choose one c by their mean; then all that do not give it pull, as `expected_loss` towards a target. That an
+  attack must know the detector is Carlini & Wagner's 2017 ("Adversarial examples are not easily detected", on dropout
+  uncertainty among others); mutual information as the score Smith & Gal's 2018.
+- `bias` and `variance` of the draws as models (Aboutalebi et al. 2020), which sum to `expected_loss`, the mean
+  cross-entropy: with pi_star the normalised geometric mean of their predictions, -log pi_star_y, and mean_d KL(pi_star ||
+  pi_d) = -log sum_c exp(mean_d log pi_dc). Of a regression (y - f_bar)^2 and mean_d (f_d - f_bar)^2, means over outputs,
+  whose sum is the mean squared error. `analysis.bias_variance` decomposes predictions so. The variance knows no label; of
+  draws that are equal to rounding its gradient is exactly zero.
 - `double_softmax`: cross_entropy(pbar taken as logits), and
 - `double_softmax_per_draw`: mean_d cross_entropy(softmax(f_d) taken as logits). Both are what the reference code of
   Carbone et al. computes in its attacks and its gradient statistics. With ten classes they lie in [1.461, 2.461] and
@@ -115,7 +115,7 @@ class DoubleSoftmax(Pooled):
 
 
 class ConfidentError(AboutMean):
-    """The draws choose a wrong class together, by their mean (log probabilities and outputs say the same)."""
+    """The draws' mean chooses one wrong class (the means of log probabilities and of outputs choose the same)."""
 
     needs_classes = True
 
@@ -199,7 +199,11 @@ class Variance(AboutMean):
 
 @dataclasses.dataclass(frozen=True)
 class Weighted(DrawMean):
-    """A weighted sum of every draw's outputs, `weights` `[batch, out]`."""
+    """A weighted sum of every draw's outputs.
+
+    Args:
+        weights: one weight for each output of each point, `[batch, out]`.
+    """
 
     weights: Tensor
     needs_classes = False
@@ -232,12 +236,21 @@ def _lead(values: Float[Tensor, "*draw batch cls"], y: Int[Tensor, "*draw batch"
 
 
 def objective(name: str | Objective, likelihood: Likelihood) -> Objective:
-    """The objective called `name` (or given), once it is sure that it means something under `likelihood`."""
-    found = name if isinstance(name, Objective) else OBJECTIVES[check_name("objective", name, OBJECTIVES)]
-    if found.needs_classes and not isinstance(likelihood, Categorical):
+    """Return the objective called `name` (or given), once it is sure that it means something under `likelihood`.
+
+    Args:
+        name: a key of `OBJECTIVES`, or an objective.
+        likelihood: what the outputs say about a label.
+
+    Raises:
+        UnknownNameError: no objective of that name.
+        InputError: an objective of classes in a regression.
+    """
+    chosen = name if isinstance(name, Objective) else OBJECTIVES[check_name("objective", name, OBJECTIVES)]
+    if chosen.needs_classes and not isinstance(likelihood, Categorical):
         raise InputError(
             f"The objective {name!r} needs classes.",
             f"The likelihood is {type(likelihood).__name__.lower()}.",
             'Use "expected_loss", "predictive_loss", "bias" or "variance".',
         )
-    return found
+    return chosen

@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from bayesrob import weights
 from bayesrob.errors import CheckpointError, InputError
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.gradients import DrawsFunction, Pullback
+from bayesrob.predictive.wrapped import Wrapped
 from bayesrob.types import Batch, Bounds
 
 __all__ = ["Preprocessed"]
@@ -20,21 +22,30 @@ __all__ = ["Preprocessed"]
 Function = Callable[[Tensor], Tensor]
 
 
-class Preprocessed(Predictive):
+class Preprocessed(Wrapped):
     """`post` as it sees `function(x)`: backward pass differentiable approximation (Athalye et al. 2018, section 4.1).
 
     Predictions are exactly those at function(x). The gradient with respect to x is that of the logits at function(x), taken
     back through the surrogate at x in place of the function. An attack that steps through a function whose own gradient is
-    zero or missing finds nothing and would call the model robust.
+    zero or missing makes no progress and would call the model robust.
 
     Args:
-        post: the predictive behind; its copy shares the draws.
+        post: the predictive behind the function; the copy made of it shares its draws.
         function: `[batch, *shape] -> [batch, *other]`, without changing its argument. Modules are copied, frozen and set to
             evaluation mode. Where it draws random numbers they are the global generator's, not the predictive's seed's.
         surrogate: what stands in for it in the backward pass, differentiable, with outputs of the same shape. None: the
             identity ("straight-through"). A differentiable function may be its own: `Preprocessed(post, f, f)`.
-        bounds: of the inputs of `function`, where they are not those of `post`.
-        input_shape: shape of one input of `function`, so that inputs can be checked; known if the surrogate is None.
+        bounds: bounds of the inputs of `function`, where they are not those of `post`.
+        input_shape: shape of one input of `function`, so that inputs can be checked. None: that of `post` if the surrogate
+            is None, else unknown.
+
+    Raises:
+        InputError: no predictive, or something that is not callable.
+
+    Example:
+        >>> behind = br.predictive.Preprocessed(post, lambda x: (8 * x).round() / 8)
+        >>> bool((behind.logits(x) == post.logits((8 * x).round() / 8)).all())
+        True
     """
 
     kind = "preprocessed"
@@ -47,29 +58,15 @@ class Preprocessed(Predictive):
         bounds: Bounds | None = None,
         input_shape: tuple[int, ...] | None = None,
     ):
-        if not isinstance(post, Predictive):
-            raise InputError(
-                f"Preprocessed got a {type(post).__name__}.",
-                "It puts a step in front of a predictive.",
-                "Wrap trained networks with predictive.from_modules([net]) first.",
-            )
         if not callable(function) or not (surrogate is None or callable(surrogate)):
             raise InputError(
                 f"function is a {type(function).__name__}, surrogate a {type(surrogate).__name__}.",
                 "Both are called with a batch of inputs.",
                 "Give functions or modules; surrogate=None is the identity.",
             )
-        steps = [*post.info.get("preprocessed", []), _name(function)]
-        super().__init__(
-            nn.Identity(),
-            likelihood=post.likelihood,
-            bounds=post.bounds if bounds is None else bounds,
-            input_shape=post.input_shape if surrogate is None and input_shape is None else input_shape,
-            out_features=post.out_features,
-            info={**post.info, "preprocessed": steps},
-        )
-        self.post = post[:]
-        self.net = self.post.net
+        shape = getattr(post, "input_shape", None) if surrogate is None and input_shape is None else input_shape
+        super().__init__(post, bounds=bounds, input_shape=shape)
+        self.info["preprocessed"] = [*post.info.get("preprocessed", []), _name(function)]
         self.function = _own(function)
         self.surrogate = self.function if surrogate is function else _own(surrogate)
         self._one: tuple[object, Tensor] | None = None
@@ -92,6 +89,12 @@ class Preprocessed(Predictive):
     def __getitem__(self, index: int | slice) -> Preprocessed:
         return self._before(self.post[index])
 
+    def settings(self) -> dict[str, Any]:
+        """See `Predictive.settings`; the functions count by their names and by the weights that modules have."""
+        names = [None if step is None else _name(step) for step in (self.function, self.surrogate)]
+        tensors = sorted(self.state_dict().items())
+        return self._settings(weights.digest([self.post.settings(), *names], tensors))
+
     def contents(self) -> NoReturn:
         raise CheckpointError(
             f"A predictive behind the function {_name(self.function)} cannot be saved.",
@@ -101,6 +104,7 @@ class Preprocessed(Predictive):
 
     @classmethod
     def restore(cls, net: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any], **common: Any) -> NoReturn:
+        """Refuse: functions are never saved."""
         raise CheckpointError(
             "Preprocessed is never saved.", "A file holds weights, never code.", "Load what was behind it."
         )
@@ -110,12 +114,6 @@ class Preprocessed(Predictive):
             return self.num_draws
         one = self._value_of_one(x)
         return self.post.chunk(one.expand(len(x), *one.shape[1:]), extra)
-
-    def check_labels(self, x: Tensor, y: Tensor) -> None:
-        if self.out_features is None and len(x):
-            with torch.no_grad():
-                self.out_features = self.net(self._value_of_one(x)).shape[-1]
-        super().check_labels(x, y)
 
     def _checked(self, x: Tensor) -> Batch:
         x = super()._checked(x)
@@ -130,7 +128,7 @@ class Preprocessed(Predictive):
         return Preprocessed(post, self.function, self.surrogate, self.bounds, self.input_shape)
 
     def _value_of_one(self, x: Tensor) -> Tensor:
-        """The function of the first point. Of the first batch of its kind: then shapes are checked, too."""
+        """The function's value at the first point; the shapes are checked at the first batch of each shape and type."""
         kind = (x.shape[1:], x.dtype, x.device)
         if self._one is None or self._one[0] != kind:
             one = x.detach()[:1]
@@ -177,7 +175,7 @@ class _Step:
 
 @dataclasses.dataclass(frozen=True)
 class _Behind:
-    """A few draws behind the step."""
+    """A chunk of draws behind the step."""
 
     step: _Step
     draws: DrawsFunction
@@ -193,7 +191,7 @@ class _Behind:
         return self.draws(value, per_draw)  # pyright: ignore[reportArgumentType]
 
     def vjp(self, x: Tensor, per_draw: bool = False) -> tuple[Tensor, Pullback]:
-        """The draws' own at the function's value, then the surrogate's."""
+        """That of the draws at the function's value, then that of the surrogate."""
         value = self.step.value(x, per_draw)
         outputs, inner = self.draws.vjp(value, per_draw)
         if self.step.surrogate is None:
@@ -211,7 +209,7 @@ class _Behind:
 
 
 class _StandIn(torch.autograd.Function):
-    """The value forward, the stand-in's gradient backward."""
+    """Pass the value on in the forward pass, and the gradient to the stand-in in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, stand_in: Tensor) -> Tensor:
@@ -223,7 +221,7 @@ class _StandIn(torch.autograd.Function):
 
 
 def _pointwise(function: Function, x: Tensor, per_draw: bool) -> Tensor:
-    """`function` of `[batch, *shape]`, or of `[chunk, batch, *shape]` as one batch."""
+    """Apply `function` to `[batch, *shape]`, or to `[chunk, batch, *shape]` as one batch."""
     return function(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if per_draw else function(x)
 
 

@@ -18,7 +18,7 @@ __all__ = ["gradient_with_error"]
 
 
 def gradient_with_error(
-    stream: Stream, x: Batch, y: Labels, objective: Objective, likelihood: Likelihood, num_chains: int | None = None
+    stream: Stream, x: Batch, y: Labels, objective: Objective, likelihood: Likelihood, *, num_chains: int | None = None
 ) -> tuple[Batch, Batch]:
     """The averaged gradient and its Monte Carlo standard error, component by component.
 
@@ -28,6 +28,11 @@ def gradient_with_error(
     methods and examples", equation 9.8) with batch means. Sums are kept in float64. One draw has no error: NaN.
 
     Args:
+        stream: the draws, in chunks.
+        x: inputs `[batch, *shape]`.
+        y: true labels.
+        objective: "expected_loss" or "predictive_loss", as an object.
+        likelihood: what the outputs say about a label.
         num_chains: None: draws are independent, each a batch. k: draws d, d + k, ... are of one chain, and each chain is a
             batch, which its correlation does not fool.
     """

@@ -24,7 +24,7 @@ def check_votes(likelihood: Likelihood) -> None:
 
 
 def shares(chunks: Iterable[DrawsFunction], x: Batch) -> Outputs:
-    """Share of the draws that vote for each class, `[batch, class]`; one chunk's outputs are kept at a time."""
+    """Share of the draws that vote for each class, `[batch, class]`; only one chunk's outputs are in memory at a time."""
     counts, num_draws = None, 0
     with torch.no_grad():
         for chunk in chunks:
@@ -36,13 +36,17 @@ def shares(chunks: Iterable[DrawsFunction], x: Batch) -> Outputs:
 
 
 def majority(votes: Tensor, log_probabilities: Tensor | None = None) -> Tensor:
-    """The class with most votes, `[batch]`.
+    """Return the class with most votes, `[batch]`.
 
     Args:
-        votes: `[batch, class]`, of `Predictive.vote`.
+        votes: `[batch, class]`, from `Predictive.vote`.
         log_probabilities: `[batch, class]`, `post(x)` of the same draws: of classes with equally many votes the most
             probable one is taken. None: that with the smallest number, as `votes.argmax(-1)` does, which over many ties
             favours small numbers.
+
+    Example:
+        >>> br.predictive.majority(post.vote(x), post(x)).shape
+        torch.Size([5])
     """
     if log_probabilities is None:
         return votes.argmax(-1)

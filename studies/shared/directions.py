@@ -14,7 +14,7 @@ from torch import Tensor
 from bayesrob import rng
 from bayesrob.analysis import mean_interval
 from bayesrob.attacks import BiasAttack, VarianceAttack
-from bayesrob.predictive import Predictive, from_modules
+from bayesrob.predictive import Predictive, from_predictives
 from shared.model_sets import cell, outputs
 
 __all__ = ["RMS", "TABLE", "Compared", "compare"]
@@ -60,7 +60,7 @@ def compare(models: Sequence[Predictive], x: Tensor, truth: Tensor, count: int, 
         count: number of random directions at each point.
         seed: fixes the random directions.
     """
-    ensemble = from_modules(list(models))
+    ensemble = from_predictives(list(models))
     clean = _terms(models, x, truth)
     way = torch.randn(count, *x.shape, generator=rng.generator(seed, "directions"))
     way /= way.square().mean(-1, keepdim=True).sqrt()

@@ -12,7 +12,7 @@ from torch import Tensor
 from bayesrob.analysis import bias_variance, perturbation_terms
 from bayesrob.attacks import FGSM
 from bayesrob.evaluation.slopes import slopes
-from bayesrob.predictive import Predictive, from_modules
+from bayesrob.predictive import Predictive, from_predictives
 from shared.model_sets import attacked
 
 __all__ = ["ORDERS", "first_order", "order_note", "with_predictions"]
@@ -32,7 +32,7 @@ def predicted(
     models: Sequence[Predictive], x: Tensor, y: Tensor, *, loss: Any, grid: Sequence[float], seed: int
 ) -> xr.Dataset:
     """What the theorem says along FGSM's direction on the set, which is the same direction for every eps."""
-    ensemble = from_modules(list(models))
+    ensemble = from_predictives(list(models))
     derivatives = slopes(ensemble, x, y, _fgsm(1.0)(ensemble, x, y, seed) - x)
     key = "predictions" if loss == "mse" else "log_predictions"
     given: Any = {key: derivatives[key], "targets": derivatives["targets"].values, "slopes": derivatives["slopes"]}

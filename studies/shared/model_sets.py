@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bayesrob.analysis import bias_variance
 from bayesrob.attacks import Attack
-from bayesrob.predictive import Predictive, from_modules
+from bayesrob.predictive import Predictive, from_predictives
 
 __all__ = ["attacked", "cell", "curves", "outputs", "rows", "spread"]
 
@@ -60,7 +60,7 @@ def attacked(
         difference from x; `moved` `[dim]`, the share of points that moved; `perturbed` `[dim, model, point, feature]`,
         with one perturbation for all `[dim, point, feature]`.
     """
-    ensemble, predictions, mse, moved, inputs_by_size = from_modules(list(models)), [], [], [], []
+    ensemble, predictions, mse, moved, inputs_by_size = from_predictives(list(models)), [], [], [], []
     for size in sizes:
         victims = models if own else [ensemble]
         inputs = [attack(size)(post, x, y, seed) for post in victims] if size else [x]

@@ -12,7 +12,7 @@ from bayesrob.analysis import bias_variance
 from bayesrob.attacks import BV, PGD, BiasAttack, VarianceAttack
 from bayesrob.errors import InputError, ModelWarning, UnknownNameError
 from bayesrob.models import Normal
-from bayesrob.predictive import HeldDraws, Predictive, from_modules
+from bayesrob.predictive import HeldDraws, Predictive, from_predictives
 from tests.attacks.helpers import linear
 from tests.nets.helpers import random_inputs, random_weights
 from tests.predictive.helpers import data, defined_gradient, gaussian, held
@@ -128,7 +128,7 @@ def test_one_model_s_own_direction(likelihood):
 def test_models_trained_apart_are_a_set():
     post = held("cnn", 4)
     x, y = data("cnn")
-    together = from_modules([post[:2], post[2:]])
+    together = from_predictives([post[:2], post[2:]])
     pairs = torch.stack([post[:2](x), post[2:](x)]).log_softmax(-1).numpy()
     before = bias_variance(log_predictions=pairs, targets=y.numpy(), loss="cross_entropy", num_resamples=0)
     for attack, term in ((BiasAttack(mse=EPS**2), "bias"), (VarianceAttack(mse=EPS**2), "variance")):

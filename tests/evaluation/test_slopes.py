@@ -178,7 +178,7 @@ def test_bad_input():
         slopes(post, x, y[:-1], x)
     with pytest.raises(InputError, match="one likelihood"):
         slopes([post, held(likelihood=Normal(0.5))], x, y, x)
-    with pytest.raises(InputError, match="one likelihood"):
+    with pytest.raises(InputError, match="from_predictives"):
         from_modules([nets.mlp(6, (), 4).eval(), post])
 
     class Opaque(nn.Module):

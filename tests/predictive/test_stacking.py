@@ -10,7 +10,6 @@ from bayesrob import nets
 from bayesrob.errors import InputError
 from bayesrob.models import Normal
 from bayesrob.predictive import GaussianDraws, HeldDraws, from_modules, from_predictives
-from tests.nets.helpers import Recurrent
 
 X = torch.rand(5, 2, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 1, 0, 1])
@@ -60,8 +59,6 @@ def test_batch_statistics_go_with_their_model():
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (lambda: single(1, nets.mlp(2, (4,), 2)), "architecture"),
-        (lambda: single(1, nets.mlp(2, (3,), 2, activation="tanh")), "architecture"),
         (lambda: single(1).double(), "dtypes"),
         (lambda: single(1, likelihood=Normal()), "likelihood"),
         (lambda: single(1, bounds=None), "bounds"),
@@ -73,14 +70,26 @@ def test_models_must_agree(other, what):
         from_predictives([single(0), single(1), other()])
 
 
-def test_only_models_of_one_held_draw():
+def test_predictives_of_many_draws_or_other_networks_are_draws_by_their_averages():
     net = nets.mlp(2, (3,), 2)
     loc = {name: parameter.detach() for name, parameter in net.named_parameters()}
-    scale = {name: torch.ones_like(tensor) for name, tensor in loc.items()}
-    fresh = GaussianDraws(net, loc, scale, bounds=(0, 1), input_shape=(2,))
-    two = from_predictives([single(0), single(1)])
-    own = from_modules([Recurrent().eval()])
-    for bad in ([], [single(0), two], [fresh], [own], single(0), [net], None):
-        with pytest.raises(InputError, match="from_predictives got"):
-            from_predictives(bad)
+    fresh = GaussianDraws(
+        net, loc, {name: torch.ones_like(tensor) for name, tensor in loc.items()}, bounds=(0, 1), input_shape=(2,)
+    )
+    two, wide = from_predictives([single(0), single(1)]), single(0, nets.mlp(2, (4,), 2))
+    post = from_predictives([two, fresh, wide])
+    assert (post.num_draws, post.bounds, post.input_shape, post.out_features) == (3, (0.0, 1.0), (2,), 2)
+    expected = torch.stack([two(X), fresh.freeze(seed=1)(X), wide(X)])
+    torch.testing.assert_close(post.logits(X).log_softmax(-1), expected, rtol=1e-5, atol=1e-6)
+    others = from_predictives([two, fresh, single(3, nets.mlp(2, (4,), 2, seed=5))])
+    assert post.settings() != others.settings()
     assert from_predictives([two.freeze(1), fresh.freeze(1)]).num_draws == 2
+
+
+def test_only_predictives():
+    net = nets.mlp(2, (3,), 2).eval()
+    for bad in ([], single(0), [net], [single(0), net], None):
+        with pytest.raises(InputError, match=r"from_predictives got.*from_modules"):
+            from_predictives(bad)
+    with pytest.raises(InputError, match="from_predictives"):
+        from_modules([net, single(0)])
