@@ -21,7 +21,7 @@ import bayesrob as br
 from bayesrob import plots, rng
 from bayesrob.attacks import Attack
 from bayesrob.auditing import well_configured
-from bayesrob.evaluation.points import chosen_points
+from bayesrob.evaluation import chosen_points
 from bayesrob.inference import HMC, SGD, SVI, Ensemble, MCDropout
 from bayesrob.predictive import HeldDraws, Predictive
 from shared import carbone_2020, detectors

@@ -21,7 +21,7 @@ import xarray as xr
 import bayesrob as br
 from bayesrob import plots
 from bayesrob.attacks import FGSM, PGD, Attack
-from bayesrob.evaluation.points import chosen_points
+from bayesrob.evaluation import chosen_points
 from bayesrob.inference import HMC, SDR, SGD, SVI, Ensemble, Inference, MCDropout, Replicates
 from bayesrob.predictive import HeldDraws, Predictive
 from shared.chains import CHAINS, chain_figures, chain_note, chain_row, chains_met, thinned

@@ -13,7 +13,7 @@ from bayesrob import rng
 from bayesrob.analysis import detection, uncertainty
 from bayesrob.attacks import PGD, Attack
 from bayesrob.auditing import well_configured
-from bayesrob.evaluation.points import chosen_points
+from bayesrob.evaluation import chosen_points
 from bayesrob.predictive import HeldDraws
 from shared.tables import difference, mcnemar, share, with_interval
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 import bayesrob as br
 from bayesrob.analysis import auroc, binomial_interval, paired_interval
-from bayesrob.evaluation.points import chosen_points
+from bayesrob.evaluation import chosen_points
 from tests.studies.helpers import check_report, manifest, shared, study, table, tree
 
 STUDY = "attacking_bayes"
