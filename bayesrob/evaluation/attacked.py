@@ -106,7 +106,7 @@ def add_worst_case(
         points: the group `points` of an evaluation.
         scores: its group `robustness`.
         attacks: the attacks by name.
-        attacked: what each of them found.
+        attacked: the run of each of them.
         level: coverage of the intervals.
     """
     balls = {name: where for name, attack in attacks.items() if (where := ball(attack)) is not None}

@@ -45,14 +45,14 @@ class Figure(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Evaluated:
-    """One evaluation: its arguments, what its attacks found, and measurements that all of its figures share.
+    """One evaluation: its arguments, the runs of its attacks, and measurements that all of its figures share.
 
     Args:
         scorer: predicts on the draws that scored the attacks.
         x: the points.
         y: their labels.
         attacks: the attacks by name.
-        runs: what each attack found.
+        runs: the run of each attack.
         groups: groups of the evaluation's tree: `points` and `gradients`, and `diagnostics` where there are chains.
         seed: the evaluation's seed.
         level: coverage of its intervals.

@@ -10,7 +10,7 @@ from bayesrob.attacks import Attack
 from bayesrob.data import Dataset
 from bayesrob.inference import HMC
 from bayesrob.models import BayesianNetwork
-from bayesrob.predictive import GaussianDraws, HeldDraws, Predictive
+from bayesrob.predictive import GaussianDraws, HeldDraws, Predictive, from_modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,3 +84,17 @@ def one_draw(chains) -> HeldDraws:
 @pytest.fixture(params=["chains", "fresh", "one_draw"])
 def predictive(request) -> Predictive:
     return request.getfixturevalue(request.param)
+
+
+SIZES = {"chains": [1, 4, 12, 20], "fresh": [1, 4, 20], "modules": [1, 3]}
+
+
+@pytest.fixture(params=SIZES)
+def case(request) -> tuple[Predictive, list[int], int | None]:
+    """A predictive, prefixes (the last of the three chains' is no multiple of three), and its number of chains."""
+    if request.param == "modules":
+        torch.manual_seed(0)
+        wide, deep = nets.mlp(2, (5,), 2, activation="tanh", seed=0), nets.mlp(2, (3, 3), 2, activation="tanh", seed=1)
+        modules = [net.eval() for net in (wide, deep, nets.mlp(2, (4,), 2, seed=2))]
+        return from_modules(modules, bounds=(0, 1)), SIZES["modules"], None
+    return request.getfixturevalue(request.param), SIZES[request.param], 3 if request.param == "chains" else None

@@ -34,7 +34,7 @@ def outputs(evidence: Evidence, threshold: float) -> Finding:
 
 @check(2, threshold=SAME, source="Athalye et al. 2018, section 4.2; AutoAttack")
 def randomness(evidence: Evidence, threshold: float) -> Finding:
-    """Does the prediction change from look to look, and does the attack average over that?
+    """Does the prediction change between forward passes, and does the attack average over that?
 
     The value is the largest difference of a probability between several forward passes. Above the threshold an attack must
     average at least 20 draws at each step (expectation over transformation).

@@ -30,7 +30,7 @@ def random_search(evidence: Evidence, threshold: float) -> Finding:
 
 @check(14, threshold=0.005, accuracy=True, source="Carlini et al. 2019, section 5.4; Papernot et al. 2017")
 def transfer(evidence: Evidence, threshold: float) -> Finding:
-    """Does what was found on another network break more than the attack on the model itself?
+    """Do perturbations of another network break more than the attack on the model itself?
 
     The value is the accuracy that the attack leaves minus the lowest that such points leave.
     """
