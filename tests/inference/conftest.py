@@ -36,7 +36,7 @@ def with_ones(x: Tensor) -> Tensor:
 
 
 def make_linear_gaussian(
-    n: int = 30, d: int = 2, noise: float = 0.5, seed: int = 0, prior_scale: float = 1.0, x_scale: Tensor | float = 1.0
+    n: int = 30, d: int = 2, noise: float = 0.5, seed: int = 0, *, prior_scale: float = 1.0, x_scale: Tensor | float = 1.0
 ) -> LinearGaussian:
     g = rng.generator(seed, "tests", "linear-gaussian")
     x = torch.randn(n + 7, d, generator=g) * x_scale

@@ -24,7 +24,7 @@ def own_index(seed: int, member: int, n: int) -> torch.Tensor:
     return torch.randint(n, (n,), generator=rng.generator(seed, "ensemble", member, "bootstrap"))
 
 
-def apart(model: nn.Module, dataset: data.Dataset, seed: int, member: int, bootstrap: bool, base: SGD = BASE):
+def apart(model: nn.Module, dataset: data.Dataset, seed: int, member: int, *, bootstrap: bool, base: SGD = BASE):
     if bootstrap:
         index = own_index(seed, member, len(dataset.x_train))
         dataset = dataclasses.replace(dataset, x_train=dataset.x_train[index], y_train=dataset.y_train[index])
@@ -48,7 +48,7 @@ def test_each_member_is_a_fit_of_its_own(moons, members, bootstrap, wrap, base):
     post = Ensemble(3, bootstrap, base, members).fit(model, moons, seed=7)
     assert post.info["trained"] == members
     for member in range(3):
-        alone = apart(model, moons, 7, member, bootstrap, base)
+        alone = apart(model, moons, 7, member, bootstrap=bootstrap, base=base)
         assert all(same(tensor[member], alone.weights[name][0], members) for name, tensor in post.weights.items())
         record = post.info["members"][member]
         assert record["steps"] == alone.info["steps"]
@@ -127,7 +127,7 @@ def test_each_member_keeps_its_batch_statistics(moons, tmp_path):
     post = Ensemble(3, base=BASE).fit(normalised(), moons, seed=1)
     assert set(post.weights) - {name for name, _ in normalised().named_parameters()} == {"1.running_mean", "1.running_var"}
     for member in range(3):
-        alone = apart(normalised(), moons, 1, member, False)
+        alone = apart(normalised(), moons, 1, member, bootstrap=False)
         assert torch.equal(post.logits(moons.x_test)[member], alone.logits(moons.x_test)[0])
     loaded = bayesrob.load(post.save(tmp_path / "post"), net=normalised())
     assert torch.equal(loaded.logits(moons.x_test), post.logits(moons.x_test))
