@@ -27,8 +27,7 @@ from bayesrob.analysis.evidence import (
     Steps,
     Tried,
 )
-from bayesrob.attacks import FGSM, Attack, Boundary, LocalSearch, RandomSearch, Square
-from bayesrob.attacks.geometry import norms, project
+from bayesrob.attacks import FGSM, Attack, Boundary, LocalSearch, RandomSearch, Square, norms, project
 from bayesrob.auditing.levels import REFERENCE
 from bayesrob.auditing.runs import FORWARDS, AttackRun, Runs
 from bayesrob.auditing.surrogate import surrogate_attack

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from bayesrob import rng
 from bayesrob.analysis.checks import SAME
-from bayesrob.attacks import PGD, Attack
-from bayesrob.attacks.geometry import norms
+from bayesrob.attacks import PGD, Attack, norms
 from bayesrob.auditing.levels import Level, criterion, held, well_configured
 from bayesrob.auditing.run_files import RunFiles, fingerprint
 from bayesrob.evaluation import Scorer, attack_points, ball

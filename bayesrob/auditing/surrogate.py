@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bayesrob import rng
-from bayesrob.attacks.geometry import random_point
+from bayesrob.attacks import random_point
 from bayesrob.auditing.runs import Runs
 from bayesrob.nets import mlp
 from bayesrob.predictive import HeldDraws

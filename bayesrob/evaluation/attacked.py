@@ -12,8 +12,7 @@ from torch import Tensor
 
 from bayesrob import rng
 from bayesrob.analysis import median_perturbation, robust_points, smallest_perturbation, worst_case
-from bayesrob.attacks import Attack, Transfer
-from bayesrob.attacks.geometry import norms
+from bayesrob.attacks import Attack, Transfer, norms
 from bayesrob.numerics import slices
 from bayesrob.predictive import Predictive
 from bayesrob.types import Batch, Bounds, Labels

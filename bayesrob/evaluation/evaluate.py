@@ -17,8 +17,7 @@ from bayesrob._version import __version__
 from bayesrob.analysis import robustness
 from bayesrob.analysis.intervals import LEVEL
 from bayesrob.arguments import number, whole
-from bayesrob.attacks import FGSM, PGD, Attack, Random
-from bayesrob.attacks.geometry import norms
+from bayesrob.attacks import FGSM, PGD, Attack, Random, norms
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError
 from bayesrob.evaluation.attacked import Run, add_worst_case, attack_points, measures

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bayesrob import rng
-from bayesrob.attacks.geometry import norms
+from bayesrob.attacks import norms
 from bayesrob.numerics import slices
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.predictive.checks import are_probabilities

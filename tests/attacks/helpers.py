@@ -23,8 +23,13 @@ CLASSES = 4
 class Row:
     """One attack under test.
 
-    Whether chance plays a part in it, cheap settings other than `eps` and `norm`, and whether it stays in a ball of radius
-    `eps`; what does not (minimal perturbations, BV) is held to the bounds alone, unless it is `unclipped`.
+    Args:
+        random: whether the attack uses random numbers.
+        settings: cheap settings other than `eps` and `norm`.
+        ball: whether it stays in a ball of radius `eps`; an attack that does not (minimal perturbations, BV) must stay
+            within the bounds, unless it is `unclipped`.
+        unclipped: whether it may leave the bounds.
+        needed: settings without which it does not run, and which no record can hold.
     """
 
     random: bool
@@ -32,7 +37,6 @@ class Row:
     ball: bool = True
     unclipped: bool = False
     needed: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Settings without which it does not run, and which no record can hold."""
 
 
 # AutoAttack's versions have 100 steps and more for each point, and no setting for that.

@@ -142,14 +142,14 @@ def test_autoattack_is_no_weaker_than_its_members(version):
         assert not (robust & inside & (post(found).argmax(1) != y)).any()
 
 
-def test_rand_draws_anew_at_each_look(monkeypatch):
+def test_rand_draws_anew_at_each_step(monkeypatch):
     seeds = []
     post = fresh()
     original = type(post).gradient_and_prediction
 
-    def record(self, z, y, objective, num_draws, seed, precision):
-        seeds.append(seed)
-        return original(self, z, y, objective, num_draws, seed, precision)
+    def record(self, *arguments, **settings):
+        seeds.append(arguments[4])
+        return original(self, *arguments, **settings)
 
     monkeypatch.setattr(type(post), "gradient_and_prediction", record)
     AutoAttack(version="rand", attacks=(APGD(steps=10),))(post, torch.rand(4, 2, 3), torch.arange(4))

@@ -26,8 +26,10 @@ def test_what_counts():
 
 @pytest.mark.parametrize("invariant", [True, False])
 def test_two_points(invariant):
-    """Paper 004: masses at (0, +1) and (eps, -1), f a threshold at eps / 2: accurate, and robust only by the definition
-    that asks whether nature still says y."""
+    """Stutz 2018: masses at (0, +1) and (eps, -1), and a threshold at eps / 2 as the classifier.
+
+    It is accurate, and robust only by the definition that asks whether the true class has changed.
+    """
     eps = 0.2
     post = linear(torch.tensor([[[-1.0], [1.0]]]), torch.tensor([[eps / 2, -eps / 2]]))
     x, y = torch.tensor([[0.0], [eps]]).double(), torch.tensor([0, 1])

@@ -107,7 +107,7 @@ def test_projection_on_ball_and_box_solves_the_quadratic_program():
     bounds=st.sampled_from([None, (0.0, 1.0), (-3.0, 0.1)]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_projections_are_inside_and_idempotent(data, size, eps, norm, bounds, dtype):
+def test_projections_are_inside_and_idempotent(data, size, eps, *, norm, bounds, dtype):
     lo, hi = bounds or (-10.0, 10.0)
     points = st.lists(st.floats(lo, hi, width=64), min_size=size, max_size=size)
     x = torch.tensor([data.draw(points)], dtype=dtype)

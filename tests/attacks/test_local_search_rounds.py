@@ -24,7 +24,11 @@ def flat(size: int, probability: float = 0.6, classes: int = 2) -> HeldDraws:
 
 
 class Trace:
-    """Which pixels were perturbed in each round of an attack on one image, and what its probes' p was."""
+    """Which pixels were perturbed in each round of an attack on one image, and what its probes' p was.
+
+    Args:
+        monkeypatch: pytest's fixture, which puts the spies in place.
+    """
 
     def __init__(self, monkeypatch):
         self.pixels: list[list[int]] = []

@@ -22,9 +22,9 @@ def recorded_seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seeds: list[int] = []
     original = Predictive.input_gradient
 
-    def record(self, x, y, objective, num_draws, seed, precision):
-        seeds.append(seed)
-        return original(self, x, y, objective, num_draws, seed, precision=precision)
+    def record(self, *arguments, **settings):
+        seeds.append(arguments[4])
+        return original(self, *arguments, **settings)
 
     monkeypatch.setattr(Predictive, "input_gradient", record)
     return seeds

@@ -20,7 +20,11 @@ from tests.interop.adapted import BOTH, EPS, fixed, iterated
 
 
 class Leaves(foolbox.attacks.base.MinimizationAttack):
-    """Returns the upper bound, and `by` beyond it."""
+    """Returns the upper bound, and `by` beyond it.
+
+    Args:
+        by: distance beyond the upper bound.
+    """
 
     distance = foolbox.distances.linf
 
