@@ -192,9 +192,9 @@ def test_points_that_are_broken_leave_and_stay_broken(monkeypatch, make, restart
     seen: list[int] = []
     original = Predictive.gradient_and_prediction
 
-    def record(self, z, *args):
+    def record(self, z, *args, **settings):
         seen.append(len(z))
-        return original(self, z, *args)
+        return original(self, z, *args, **settings)
 
     monkeypatch.setattr(Predictive, "gradient_and_prediction", record)
     post = make()
