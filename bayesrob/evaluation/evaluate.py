@@ -14,8 +14,7 @@ from torch import Tensor
 
 from bayesrob import progress, rng
 from bayesrob._version import __version__
-from bayesrob.analysis import robustness
-from bayesrob.analysis.intervals import LEVEL
+from bayesrob.analysis import LEVEL, robustness
 from bayesrob.arguments import number, whole
 from bayesrob.attacks import FGSM, PGD, Attack, Random, norms
 from bayesrob.data import Dataset

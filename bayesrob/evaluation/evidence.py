@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from bayesrob.analysis import binomial_interval
 from bayesrob.analysis.checks import GREY
 from bayesrob.analysis.evidence import (
     Change,
@@ -21,7 +22,6 @@ from bayesrob.analysis.evidence import (
     Steps,
     Tried,
 )
-from bayesrob.analysis.intervals import binomial_interval
 from bayesrob.attacks import Attack, RandomSearch, Transfer
 from bayesrob.evaluation.evaluated import FORWARDS, Evaluated, Figure
 

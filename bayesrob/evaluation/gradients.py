@@ -14,14 +14,13 @@ from torch import Tensor
 
 from bayesrob import progress
 from bayesrob._version import __version__
-from bayesrob.analysis.gradients import checked_prefixes, component_quantiles, gradient_statistics
+from bayesrob.analysis import checked_prefixes, component_quantiles, gradient_statistics
 from bayesrob.arguments import whole
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
 from bayesrob.evaluation.datatree import record
 from bayesrob.evaluation.points import check_arguments, chosen_points
-from bayesrob.numerics import slices
-from bayesrob.numerics.chunks import CACHE_BYTES, MEMORY_BYTES
+from bayesrob.numerics import CACHE_BYTES, MEMORY_BYTES, slices
 from bayesrob.predictive import FreshDraws, HeldDraws, Predictive
 from bayesrob.types import Batch, Labels
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayesrob import progress, rng
 from bayesrob._version import __version__
-from bayesrob.analysis.intervals import LEVEL, binomial_interval
+from bayesrob.analysis import LEVEL, binomial_interval
 from bayesrob.arguments import whole
 from bayesrob.attacks import Attack
 from bayesrob.data import Dataset

@@ -16,7 +16,7 @@ import xarray as xr
 
 from bayesrob.analysis import MIN_BFMI
 from bayesrob.errors import CheckpointError
-from bayesrob.evaluation.results import read_manifest
+from bayesrob.evaluation import read_manifest
 from bayesrob.report.verdicts import figure_rows
 
 __all__ = ["environment", "render"]
