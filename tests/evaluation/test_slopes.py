@@ -117,7 +117,7 @@ def test_several_predictives_are_one_set_of_models(name):
 
 
 def test_regressions_are_averaged_too():
-    posts = [held(likelihood=Normal(0.5)), held(num_draws=3, likelihood=Normal(0.5), bounds=(0, 1))]
+    posts = [held(likelihood=Normal(0.5), bounds=(0, 1)), held(num_draws=3, likelihood=Normal(0.5), bounds=(0, 1))]
     x, _ = data()
     found = slopes(posts, x, None, beta(x))
     for t, post in enumerate(posts):

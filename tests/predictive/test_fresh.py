@@ -121,7 +121,7 @@ def test_a_part_has_its_own_generator():
 
 @pytest.mark.parametrize("index", [0, -1, slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(0, 0), slice(-2)])
 def test_fresh_draws_have_no_order(index):
-    with pytest.raises(InputError, match=r"no order|num_draws >= 1"):
+    with pytest.raises(InputError, match=r"no order|num_draws is"):
         gaussian()[index]
 
 

@@ -211,7 +211,7 @@ def test_batch_statistics_are_kept(tmp_path):
 
 @pytest.mark.parametrize("p", [-0.1, 1, 1.0, float("nan")])
 def test_bad_rates(p):
-    with pytest.raises(InputError, match="Give 0 <= p < 1"):
+    with pytest.raises(InputError, match=r"p is .*Give a finite number >= 0 and < 1"):
         masked(p=p)
 
 
