@@ -248,13 +248,7 @@ class HeldDraws(Predictive):
         return part
 
     def minibatch(self, size: int, step: int, num_draws: int | None = None) -> HeldDraws:
-        """See `Predictive.minibatch`: part number `step` of `size` draws, starting over after the last part.
-
-        Args:
-            size: number of draws in the minibatch.
-            step: index of the step.
-            num_draws: the minibatches are of the first so many draws. None: of all.
-        """
+        """See `Predictive.minibatch`: part number `step` of `size` draws, starting over after the last part."""
         total = self.resolve(num_draws, None)[0]
         if size >= total:
             return self
