@@ -33,6 +33,7 @@ SHAPED = [
     "bayesrob.predictive.masked",
     "bayesrob.predictive.objectives",
     "bayesrob.predictive.standard_error",
+    "bayesrob.predictive.weight_function",
 ]
 
 shapes.install(SHAPED)

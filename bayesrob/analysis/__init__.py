@@ -4,7 +4,19 @@ from bayesrob.analysis.bias_variance import bias_variance
 from bayesrob.analysis.curves import median_perturbation, robustness_curve, smallest_perturbation
 from bayesrob.analysis.detection import auroc, detection, uncertainty
 from bayesrob.analysis.diagnostics import MIN_BFMI, chain_diagnostics
-from bayesrob.analysis.findings import BELIEVED, NOT_JUDGED
+from bayesrob.analysis.evidence import (
+    Change,
+    Compared,
+    Doubled,
+    Evidence,
+    NotAvailable,
+    OneDraw,
+    RadiusCurve,
+    Rescored,
+    Steps,
+    Tried,
+)
+from bayesrob.analysis.findings import BELIEVED, NOT_JUDGED, Check, Finding, allowed, attempt, thresholds, verdict
 from bayesrob.analysis.gradients import checked_prefixes, component_quantiles, gradient_statistics, mean_cosine
 from bayesrob.analysis.intervals import (
     LEVEL,
@@ -27,6 +39,20 @@ __all__ = [
     "LEVEL",
     "MIN_BFMI",
     "NOT_JUDGED",
+    "Change",
+    "Check",
+    "Compared",
+    "Doubled",
+    "Evidence",
+    "Finding",
+    "NotAvailable",
+    "OneDraw",
+    "RadiusCurve",
+    "Rescored",
+    "Steps",
+    "Tried",
+    "allowed",
+    "attempt",
     "auroc",
     "bias_variance",
     "binomial_interval",
@@ -53,8 +79,10 @@ __all__ = [
     "smallest_perturbation",
     "soft_margin_svm",
     "split_gradients",
+    "thresholds",
     "tradeoff",
     "uncertainty",
     "validity",
+    "verdict",
     "worst_case",
 ]

@@ -15,7 +15,7 @@ from bayesrob.attacks.geometry import project, random_point, steepest
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError
 from bayesrob.numerics import per_point
-from bayesrob.predictive.objectives import Objective, Pooled
+from bayesrob.predictive import Objective, Pooled
 from bayesrob.types import Batch, Labels
 
 __all__ = ["APGD", "TargetedDLR"]

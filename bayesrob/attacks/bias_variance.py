@@ -13,9 +13,7 @@ from bayesrob.arguments import whole
 from bayesrob.attacks.bv import UnsignedStep
 from bayesrob.attacks.victim import Victim
 from bayesrob.errors import InputError, ModelWarning, check_name
-from bayesrob.predictive import Predictive
-from bayesrob.predictive.kinds import MeanOutputs, value_and_slope
-from bayesrob.predictive.objectives import Weighted, agree
+from bayesrob.predictive import MeanOutputs, Predictive, Weighted, agree, value_and_slope
 from bayesrob.types import Batch
 
 __all__ = ["BiasAttack", "VarianceAttack"]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesrob.models import Likelihood
-from bayesrob.predictive.objectives import DrawMean, Objective, Pooled
+from bayesrob.predictive import DrawMean, Objective, Pooled
 from bayesrob.types import DrawLogits, Labels
 
 __all__ = ["SURFACES", "Average", "ClassWeights", "ClassWeightsPerDraw"]

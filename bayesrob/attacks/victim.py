@@ -8,8 +8,7 @@ from torch import Tensor
 
 from bayesrob.attacks.goal import DrawMinibatch, Goal
 from bayesrob.attacks.surfaces import SURFACES, Average
-from bayesrob.predictive import HeldDraws, Predictive
-from bayesrob.predictive.objectives import Margin, Objective
+from bayesrob.predictive import HeldDraws, Margin, Objective, Predictive
 from bayesrob.types import Batch, Bounds, Labels, Outputs
 
 __all__ = ["Victim", "next_seed"]

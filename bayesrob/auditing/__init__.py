@@ -1,7 +1,7 @@
 """The audit: would this robustness number survive scrutiny? Runs that the checks need, then the checks, one row each."""
 
+from bayesrob.analysis import Check, Finding
 from bayesrob.analysis.checks import CHECKS
-from bayesrob.analysis.findings import Check, Finding
 from bayesrob.auditing.audit import audit
 from bayesrob.auditing.levels import LEVELS, Level, well_configured
 from bayesrob.auditing.summary import summary, verdicts

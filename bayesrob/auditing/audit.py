@@ -14,10 +14,9 @@ from torch import Tensor
 
 from bayesrob import progress, rng
 from bayesrob._version import __version__
-from bayesrob.analysis import LEVEL, binomial_interval
+from bayesrob.analysis import LEVEL, Finding, allowed, attempt, binomial_interval
+from bayesrob.analysis import thresholds as checked_thresholds
 from bayesrob.analysis.checks import CHECKS
-from bayesrob.analysis.findings import Finding, allowed, attempt
-from bayesrob.analysis.findings import thresholds as checked_thresholds
 from bayesrob.arguments import number
 from bayesrob.attacks import Attack
 from bayesrob.auditing.bench import Bench

@@ -14,19 +14,8 @@ import xarray as xr
 from torch import Tensor
 
 from bayesrob import rng
+from bayesrob.analysis import Change, Compared, Doubled, Evidence, NotAvailable, OneDraw, RadiusCurve, Rescored, Steps, Tried
 from bayesrob.analysis.checks import GREY
-from bayesrob.analysis.evidence import (
-    Change,
-    Compared,
-    Doubled,
-    Evidence,
-    NotAvailable,
-    OneDraw,
-    RadiusCurve,
-    Rescored,
-    Steps,
-    Tried,
-)
 from bayesrob.attacks import FGSM, Attack, Boundary, LocalSearch, RandomSearch, Square, norms, project
 from bayesrob.auditing.levels import REFERENCE
 from bayesrob.auditing.runs import FORWARDS, AttackRun, Runs

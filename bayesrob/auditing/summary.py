@@ -6,7 +6,7 @@ import textwrap
 
 import xarray as xr
 
-from bayesrob.analysis.findings import verdict
+from bayesrob.analysis import verdict
 
 __all__ = ["summary", "verdicts"]
 

@@ -10,9 +10,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from bayesrob.analysis import binomial_interval
-from bayesrob.analysis.checks import GREY
-from bayesrob.analysis.evidence import (
+from bayesrob.analysis import (
     Change,
     Compared,
     Evidence,
@@ -21,7 +19,9 @@ from bayesrob.analysis.evidence import (
     Rescored,
     Steps,
     Tried,
+    binomial_interval,
 )
+from bayesrob.analysis.checks import GREY
 from bayesrob.attacks import Attack, RandomSearch, Transfer
 from bayesrob.evaluation.evaluated import FORWARDS, Evaluated, Figure
 

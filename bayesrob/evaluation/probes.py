@@ -12,8 +12,7 @@ from torch import Tensor
 from bayesrob import rng
 from bayesrob.attacks import norms
 from bayesrob.numerics import slices
-from bayesrob.predictive import HeldDraws, Predictive
-from bayesrob.predictive.checks import are_probabilities
+from bayesrob.predictive import HeldDraws, Predictive, are_probabilities
 from bayesrob.types import Batch, Labels
 
 __all__ = ["Seeds", "at_zero", "distinct_draws", "gradient", "outputs_are_probabilities", "vanished"]

@@ -13,8 +13,7 @@ from torch.autograd import forward_ad
 from bayesrob.arguments import whole
 from bayesrob.errors import InputError
 from bayesrob.numerics import products, slices
-from bayesrob.predictive import Predictive, from_predictives
-from bayesrob.predictive.gradients import DrawsFunction
+from bayesrob.predictive import DrawsFunction, Predictive, from_predictives
 
 __all__ = ["slopes"]
 

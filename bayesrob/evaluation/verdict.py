@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesrob.analysis import NOT_JUDGED, Check, Finding, allowed, attempt, thresholds, verdict
 from bayesrob.analysis.checks import CHECKS
-from bayesrob.analysis.findings import NOT_JUDGED, Check, Finding, allowed, attempt, thresholds, verdict
 from bayesrob.evaluation.evaluated import Evaluated, Figure
 from bayesrob.evaluation.evidence import FigureEvidence
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from bayesrob.arguments import require
 from bayesrob.inference.training.masked import MaskedTraining
-from bayesrob.predictive.masked import maskable
+from bayesrob.predictive import maskable
 
 __all__ = ["MCDropout"]
 

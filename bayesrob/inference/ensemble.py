@@ -15,8 +15,7 @@ from bayesrob.errors import check_name
 from bayesrob.inference.base import EachEpoch, Inference
 from bayesrob.inference.sgd import SGD, are_batched
 from bayesrob.models import Likelihood
-from bayesrob.predictive import HeldDraws
-from bayesrob.predictive.stacking import stacked
+from bayesrob.predictive import HeldDraws, stacked
 
 __all__ = ["Ensemble"]
 

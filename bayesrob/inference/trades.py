@@ -16,8 +16,7 @@ from bayesrob.inference.training import MiniBatchMethod, Schedule
 from bayesrob.inference.training.defence import Defence, check_room, unless_diverged
 from bayesrob.inference.training.network import NetworkLearner
 from bayesrob.models import Categorical, Likelihood, Normal
-from bayesrob.predictive import Predictive
-from bayesrob.predictive.objectives import DrawMean
+from bayesrob.predictive import DrawMean, Predictive
 from bayesrob.types import Batch, Bounds, Labels
 
 __all__ = ["TRADES", "divergence"]

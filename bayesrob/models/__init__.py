@@ -3,17 +3,19 @@
 from bayesrob.models.bayesian_network import BayesianNetwork, network_of
 from bayesrob.models.flat import LogJoint
 from bayesrob.models.flat_network import FlatNetwork
-from bayesrob.models.gradient import LikelihoodGradient
-from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Likelihood, Normal
+from bayesrob.models.gradient import Data, LikelihoodGradient
+from bayesrob.models.likelihoods import LIKELIHOODS, Categorical, Likelihood, Normal, likelihood_from
 
 __all__ = [
     "LIKELIHOODS",
     "BayesianNetwork",
     "Categorical",
+    "Data",
     "FlatNetwork",
     "Likelihood",
     "LikelihoodGradient",
     "LogJoint",
     "Normal",
+    "likelihood_from",
     "network_of",
 ]

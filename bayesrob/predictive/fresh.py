@@ -14,7 +14,8 @@ from bayesrob import rng
 from bayesrob.numerics import slices
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import check_num_draws, check_prefix
-from bayesrob.predictive.held import HeldDraws, Part, WeightChunk, WeightFunction
+from bayesrob.predictive.held import HeldDraws
+from bayesrob.predictive.weight_function import Part, WeightChunk, WeightFunction
 from bayesrob.types import Weights
 
 __all__ = ["FreshDraws"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from bayesrob import weights
 from bayesrob.errors import BayesrobError, CheckpointError
-from bayesrob.models.likelihoods import likelihood_from
+from bayesrob.models import likelihood_from
 from bayesrob.nets import build
 from bayesrob.predictive.base import KINDS, Predictive
 

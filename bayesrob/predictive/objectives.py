@@ -63,6 +63,8 @@ ROUNDING = 64
 
 
 class ExpectedLoss(DrawMean):
+    """`expected_loss`: the mean over draws of each draw's negative log likelihood."""
+
     needs_classes = False
 
     def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
@@ -73,11 +75,15 @@ class ExpectedLoss(DrawMean):
 
 
 class DoubleSoftmaxPerDraw(DrawMean):
+    """`double_softmax_per_draw`: the mean over draws of the cross-entropy of probabilities taken as logits."""
+
     def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
         return -likelihood.log_prob(outputs.softmax(-1), y)
 
 
 class MarginPerDraw(DrawMean):
+    """`margin_per_draw`: the mean over draws of how far the best wrong class leads the true one."""
+
     def per_draw(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, "draw batch"]:
         return _lead(outputs, y.expand(outputs.shape[:-1]))
 
@@ -89,6 +95,8 @@ class MarginPerDraw(DrawMean):
 
 
 class PredictiveLoss(Objective):
+    """`predictive_loss`: the negative log of the averaged likelihood."""
+
     needs_classes = False
 
     def value(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Float[Tensor, " batch"]:
@@ -96,11 +104,15 @@ class PredictiveLoss(Objective):
 
 
 class Margin(Pooled):
+    """`margin`: how far the best wrong class leads the true one in the averaged prediction."""
+
     def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
         return _lead(log_predictive, y)
 
 
 class DLR(Pooled):
+    """`dlr`: the margin of the averaged prediction divided by a difference of log probabilities (Croce & Hein 2020)."""
+
     def loss(self, log_predictive: Float[Tensor, "batch cls"], y: Labels) -> Float[Tensor, " batch"]:
         margin = Margin().loss(log_predictive, y)
         if log_predictive.shape[-1] < 3:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bayesrob import rng
 from bayesrob.arguments import whole
 from bayesrob.errors import InputError, check_name
-from bayesrob.models.likelihoods import likelihood_from
+from bayesrob.models import likelihood_from
 from bayesrob.predictive.base import KINDS, Predictive
 from bayesrob.predictive.checks import check_num_draws, check_prefix
 from bayesrob.predictive.fresh import FreshDraws

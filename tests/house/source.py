@@ -62,5 +62,7 @@ def takes(node: ast.ClassDef) -> list[str]:
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             arguments = statement.args
-            return [one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs) if one.arg != "self"]
+            named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+            others = [one for one in (arguments.vararg, arguments.kwarg) if one is not None]
+            return [one.arg for one in (*named, *others) if one.arg != "self"]
     return []

@@ -25,7 +25,7 @@ collect_ignore_glob = ["test_*.py"] if MISSING else []
 if not MISSING:
     with warnings.catch_warnings():  # what they themselves use is deprecated, and the tests make errors of warnings
         warnings.simplefilter("ignore")
-        import art.attacks.evasion
+        import art.attacks.evasion  # noqa: F401
         import art.estimators.classification  # noqa: F401
         import foolbox  # noqa: F401
 

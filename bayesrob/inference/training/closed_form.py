@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from bayesrob.inference.training.learner import Learner
 from bayesrob.inference.training.live import LiveNetwork
 from bayesrob.inference.training.network import NetworkLearner, copies, penalised
-from bayesrob.models import LIKELIHOODS, BayesianNetwork, FlatNetwork, Likelihood, LikelihoodGradient
-from bayesrob.models.gradient import Data
+from bayesrob.models import LIKELIHOODS, BayesianNetwork, Data, FlatNetwork, Likelihood, LikelihoodGradient
 from bayesrob.nets import Stack
 from bayesrob.predictive import HeldDraws
 from bayesrob.types import Batch, Labels, Weights

@@ -20,8 +20,7 @@ from bayesrob.inference.training.network import Criterion, buffers, penalised
 from bayesrob.inference.training.schedule import Optimizer, Schedule, check_training, num_epochs
 from bayesrob.models import Likelihood, network_of
 from bayesrob.nets import forward, initialise
-from bayesrob.predictive import MaskedDraws
-from bayesrob.predictive.masked import Masks, check_rate
+from bayesrob.predictive import MaskedDraws, Masks, check_rate
 from bayesrob.types import Batch, Labels
 
 __all__ = ["MaskedLearner", "MaskedTraining"]

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesrob.models import FlatNetwork, LikelihoodGradient
-from bayesrob.models.gradient import Data
+from bayesrob.models import Data, FlatNetwork, LikelihoodGradient
 from bayesrob.nets import Stack, Workspace, activate, feature_major, through_activation
 from bayesrob.types import Batch, Labels
 

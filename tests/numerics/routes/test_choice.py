@@ -1,4 +1,4 @@
-"""Settings hold for bayesrob's own products, and for nothing else."""
+"""Which route is taken, who may ask for one, how it is set and restored, and what results record."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ import sys
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import bayesrob as br
-from bayesrob.data import Dataset
 from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.models import BayesianNetwork, Categorical
 from bayesrob.numerics import asked, choose, products, route, routes
 from bayesrob.numerics.probe import Outcome
 from bayesrob.numerics.routes import LARGE, MATMUL, ROUTES, Products
-from bayesrob.predictive import Predictive
+from tests.numerics.routes.watching import FASTER, ROUNDS, WIDTH, large, settings
 
 pytestmark = pytest.mark.skipif(MATMUL is None, reason="torch before 2.9 has one route")
-
-FASTER = Outcome("onednn", {"plain": 2.5e-7, "onednn": 3.7e-7}, {"onednn": 2.0})
-ROUNDS = Outcome("plain", {"plain": 2.5e-7, "onednn": 2e-3}, {})
-WIDTH = LARGE // 100
 
 
 COMPILE = f"""
@@ -34,193 +29,6 @@ x = torch.rand(5, 100)
 expected = post(x)
 torch.testing.assert_close(torch.compile(post, backend="eager", fullgraph=True)(x), expected)
 """
-
-
-class Probe:
-    """Stands in for the probe: says what it is told, and counts."""
-
-    def __init__(self):
-        self.outcome, self.calls = FASTER, 0
-
-    def __call__(self, routes):
-        assert list(routes) == list(ROUTES)
-        self.calls += 1
-        return self.outcome
-
-
-@pytest.fixture(autouse=True)
-def probe(monkeypatch, tmp_path) -> Probe:
-    """No test sees another's outcome, and each leaves torch's settings as they were."""
-    simulated = Probe()
-    monkeypatch.setattr(routes, "probe", simulated)
-    monkeypatch.setattr(routes, "_outcomes", {})
-    monkeypatch.setenv("BAYESROB_CACHE", str(tmp_path))
-    monkeypatch.delenv("BAYESROB_NUMERICS", raising=False)
-    yield simulated
-    assert settings() == ["none"] * 4
-
-
-def settings() -> list[str]:
-    torch_wide = torch.backends.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
-    mkldnn = torch.backends.mkldnn
-    return [torch_wide, mkldnn.fp32_precision, mkldnn.matmul.fp32_precision, mkldnn.conv.fp32_precision]
-
-
-class Watched(torch.autograd.Function):
-    """The identity, which writes down the setting of products on its way there and back."""
-
-    @staticmethod
-    def forward(ctx, x, seen):
-        ctx.seen = seen
-        seen.append(("forward", MATMUL.fp32_precision))
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, g):
-        ctx.seen.append(("backward", MATMUL.fp32_precision))
-        return g, None
-
-
-class Spy(nn.Module):
-    """A large network that writes down the setting of its products, and fails if told to."""
-
-    def __init__(self, seen: list):
-        super().__init__()
-        self.first, self.last, self.seen = nn.Linear(100, WIDTH + 1), nn.Linear(WIDTH + 1, 3), seen
-        self.fails = False
-
-    def __deepcopy__(self, memo):
-        copied = Spy(self.seen)
-        copied.load_state_dict(self.state_dict())
-        copied.fails = self.fails
-        return copied
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.fails:
-            raise RuntimeError("on purpose")
-        return Watched.apply(self.last(self.first(x).relu()), self.seen)
-
-
-@pytest.fixture
-def seen() -> list:
-    return []
-
-
-@pytest.fixture
-def watched(seen) -> Predictive:
-    return br.predictive.from_modules([Spy(seen).eval(), Spy(seen).eval()], bounds=(0, 1), input_shape=(100,), num_classes=3)
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    g = torch.Generator().manual_seed(0)
-    x, y = torch.rand(60, 100, generator=g), torch.randint(3, (60,), generator=g)
-    return br.data.from_arrays(x[:40], y[:40], x[40:], y[40:], bounds=(0, 1), num_classes=3, name="random")
-
-
-def large() -> nn.Module:
-    return br.nets.mlp(100, (WIDTH + 1,), 3)
-
-
-ENTRIES = {
-    "logits": lambda post, x, y: post.logits(x),
-    "forward": lambda post, x, y: post(x),
-    "input_gradient": lambda post, x, y: post.input_gradient(x, y),
-    "with its error": lambda post, x, y: post.input_gradient(x, y, standard_error=True),
-    "predictive loss": lambda post, x, y: post.input_gradient(x, y, "predictive_loss"),
-    "draw_gradients": lambda post, x, y: post.draw_gradients(x, y),
-    "objective_value": lambda post, x, y: post.objective_value(x, y),
-    "attack": lambda post, x, y: br.attacks.PGD(steps=2)(post, x, y),
-    "evaluate": lambda post, x, y: br.evaluate(post, br.data.from_arrays(x, y, x, y, bounds=(0, 1), num_classes=3)),
-}
-each_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-
-
-class TestEntryPoints:
-    @each_entry
-    def test_take_the_route_and_restore(self, entry, watched, seen, dataset):
-        watched.chunk(dataset.x_test)  # which looks at one output
-        seen.clear()
-        entry(watched, dataset.x_test, dataset.y_test)
-        assert {setting for _, setting in seen} == {"bf16"}
-        assert settings() == ["none"] * 4
-
-    @each_entry
-    def test_restore_after_an_exception(self, entry, watched, dataset):
-        watched.chunk(dataset.x_test)
-        for module in watched.modules_:
-            module.fails = True
-        with pytest.raises(RuntimeError, match="on purpose"):
-            entry(watched, dataset.x_test, dataset.y_test)
-        assert settings() == ["none"] * 4
-
-    @each_entry
-    def test_restore_threads_and_gradient_mode(self, entry, watched, dataset):
-        threads = torch.get_num_threads()
-        for fails in (False, True):
-            for module in watched.modules_:
-                module.fails = fails
-            for mode in (True, False):
-                with torch.set_grad_enabled(mode):
-                    try:
-                        entry(watched, dataset.x_test, dataset.y_test)
-                    except RuntimeError:
-                        assert fails
-                    assert (torch.is_grad_enabled(), torch.get_num_threads()) == (mode, threads)
-
-    @each_entry
-    @pytest.mark.parametrize("setting", ["bf16", "tf32"])
-    def test_plain_is_full_precision_whatever_the_user_set(self, entry, setting, watched, seen, dataset):
-        watched.chunk(dataset.x_test)
-        seen.clear()
-        MATMUL.fp32_precision = setting
-        try:
-            with route("plain"):
-                entry(watched, dataset.x_test, dataset.y_test)
-            assert {found for _, found in seen} == {"ieee"}
-            assert MATMUL.fp32_precision == setting
-        finally:
-            MATMUL.fp32_precision = "none"
-
-    def test_an_attack_with_products_of_its_own(self, watched, dataset):
-        found = []
-
-        class Own(br.attacks.Attack):
-            def perturb(self, victim, x, generator):
-                found.append(MATMUL.fp32_precision)
-                return x
-
-        Own()(watched, dataset.x_test, dataset.y_test)
-        assert found == ["bf16"]
-
-    def test_fit(self, seen, dataset):
-        net = Spy(seen)
-        post = br.inference.SGD(epochs=1).fit(net, dataset)
-        assert {("forward", "bf16"), ("backward", "bf16")} <= set(seen)
-        assert settings() == ["none"] * 4
-        assert post.info["numerics"] == {
-            "route": "onednn",
-            "asked": "auto",
-            "threads": torch.get_num_threads(),
-            "errors": FASTER.errors,
-            "speedups": FASTER.speedups,
-        }
-        assert json.loads(json.dumps(post.info["numerics"])) == post.info["numerics"]
-
-    def test_a_fit_that_fails(self, dataset, monkeypatch):
-        def fails(*arguments):
-            assert MATMUL.fp32_precision == "bf16"
-            raise RuntimeError("on purpose")
-
-        monkeypatch.setattr(br.inference.SGD, "_run", fails)
-        with pytest.raises(RuntimeError, match="on purpose"):
-            br.inference.SGD(epochs=1).fit(large(), dataset)
-
-    def test_a_backward_pass_of_the_users_own_is_in_the_users_setting(self, watched, seen, dataset):
-        outputs = watched.logits(dataset.x_test.clone().requires_grad_())
-        seen.clear()
-        outputs.sum().backward()
-        assert {setting for _, setting in seen} == {"none"}
 
 
 class TestChoice:
