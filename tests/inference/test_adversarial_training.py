@@ -179,9 +179,9 @@ def test_random_networks_are_drawn_anew_at_every_look(monkeypatch):
     seeds = []
     inner = HeldDraws.__mro__[1]._stream
 
-    def spy(self, x, num_draws, seed, *arguments):
+    def spy(self, x, num_draws, seed, *arguments, **settings):
         seeds.append((num_draws, seed))
-        return inner(self, x, num_draws, seed, *arguments)
+        return inner(self, x, num_draws, seed, *arguments, **settings)
 
     monkeypatch.setattr(HeldDraws.__mro__[1], "_stream", spy)
     for attack, looks in ((PGD(eps=0.1, steps=3), 3), (PGD(eps=0.1, steps=3, draws="held"), 1)):

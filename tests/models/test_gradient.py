@@ -29,7 +29,7 @@ def test_each_chain_sees_its_own_points(activation, likelihood, out, shape):
     rows = LikelihoodGradient(model, tuple(theta.shape), x[0])
     rows.load(theta)
     sizes = [4, 4, 3]
-    for batches in ([rows.data(x, y)], [data for (data,) in rows.split(x, y, sizes)]):
+    for batches in ([rows.data(x, y)], list(rows.split(x, y, sizes))):
         with torch.no_grad():
             totals = [rows(data, accumulate=i > 0) for i, data in enumerate(batches)]
         for k in range(3):
