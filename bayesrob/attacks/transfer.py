@@ -90,8 +90,7 @@ class Transfer(Attack):
         return self.attack.only_accuracy
 
     def settings(self) -> dict[str, object]:
-        """Name and fields; the surrogate is recorded by the origin of its draws."""
+        """Name and fields; the surrogate is recorded by the SHA-256 of its weights."""
         record = super().settings()
         record["surrogate_attack"], record["attack"] = record["attack"], type(self).__name__
-        record["surrogate"] = None if self.surrogate is None else self.surrogate.info
         return record

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,16 @@ def test_every_attack_answers(name):
     assert attack.changed() == attack
     for other in (attack.harder(), attack.with_radius(0.2)):
         assert other is None or type(other) is ATTACKS[name]
+
+
+def test_a_surrogate_enters_records_as_the_digest_of_its_weights():
+    """Another posterior that was made in the same way is another surrogate, and a copy of this one is not."""
+
+    def recorded(post) -> dict:
+        return json.loads(json.dumps(Transfer(surrogate=post).settings()))["surrogate"]
+
+    one, other = surrogate(), surrogate()
+    assert recorded(one) == recorded(other)
+    next(iter(other.weights.values()))[0] += 1e-3
+    assert recorded(one)["sha256"] != recorded(other)["sha256"]
+    assert recorded(one[:2])["num_draws"] == 2
