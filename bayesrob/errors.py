@@ -63,10 +63,10 @@ class WorkerError(BayesrobError, RuntimeError):
 
     def __init__(self, models: list[Any], errors: dict[int, str], do: str):
         lost = "\n".join(f"Model {number + 1}: {error}" for number, error in sorted(errors.items()))
-        kept = sum(model is not None for model in models)
+        trained = sum(model is not None for model in models)
         super().__init__(
             f"{len(errors)} of {len(models)} models could not be trained.",
-            f"{lost}\nThe other {kept} are in this error's `models`.",
+            f"{lost}\nThe other {trained} are in this error's `models`.",
             do,
         )
         self.models, self.errors = models, errors

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import numbers
 from collections.abc import Iterator
 
 import torch
 
+from bayesrob.arguments import is_whole
 from bayesrob.errors import InputError
 
 __all__ = ["derive", "generator", "global_seed"]
@@ -20,7 +20,7 @@ __all__ = ["derive", "generator", "global_seed"]
 
 def derive(seed: int, *names: str | int) -> int:
     """A 63-bit seed that depends on `seed` and every one of `names` (SHA-256: nearby seeds give unrelated streams)."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+    if not is_whole(seed):
         raise InputError(
             f"The seed is {seed!r}, not an integer.",
             "Results are reproducible only from a known integer.",

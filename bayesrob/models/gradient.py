@@ -133,8 +133,8 @@ class _AsTheyLie:
         return self._gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs, self._kept = self._stack.forward(self._weights, x, self._workspace)
+        outputs, self._saved = self._stack.forward(self._weights, x, self._workspace)
         return outputs
 
     def backward(self, slope: Tensor, accumulate: bool) -> None:
-        self._stack.backward(self._weights, self._kept, slope, self._workspace, into=self._into, accumulate=accumulate)
+        self._stack.backward(self._weights, self._saved, slope, self._workspace, into=self._into, accumulate=accumulate)

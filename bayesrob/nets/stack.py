@@ -1,6 +1,6 @@
 """Stacks of linear and element-wise layers in closed form: outputs and gradients without autograd.
 
-Activations are kept feature-major, `[draw, feature, point]`: the first layer of all draws is then one product, the input
+Activations are held feature-major, `[draw, feature, point]`: the first layer of all draws is then one product, the input
 gradient summed over draws is another (no gradient of a single draw is ever written), and sums and softmax over few classes
 run along contiguous points (2 classes, 2,000 points: 5 microseconds instead of 97). Nothing here is differentiable again;
 `nets.forward` is.
@@ -109,22 +109,22 @@ class Stack:
 
         Both live in `workspace`: valid until its next use. To be called without gradients.
         """
-        kept: list[Any] = []
+        saved: list[Any] = []
         h, fresh = x, False
         for i, (affine, (_, layer)) in enumerate(zip(bound, self.layers, strict=True)):
             if affine is not None:
-                kept.append(h)
+                saved.append(h)
                 h = affine(h, workspace.take((i, "h"), affine.shape(h), h))
             else:
                 h, keep = activate(layer, h, fresh)
-                kept.append(keep)
+                saved.append(keep)
             fresh = affine is not None
-        return h, kept
+        return h, saved
 
     def backward(
         self,
         bound: list[Affine | None],
-        kept: list[Any],
+        saved: list[Any],
         slope: Tensor,
         workspace: Workspace,
         *,
@@ -136,7 +136,7 @@ class Stack:
 
         Args:
             bound: the weights of the forward pass.
-            kept: what the forward pass returned for this call.
+            saved: what the forward pass returned for this call.
             slope: the derivative by the outputs, `[*draw, out, point]`; it is overwritten.
             workspace: the workspace of the forward pass.
             into: bound tensors, shaped as the weights, which receive the weights' gradients. None: they are not computed.
@@ -146,7 +146,7 @@ class Stack:
         """
         d = slope
         for i in reversed(range(len(self.layers))):
-            affine, h = bound[i], kept[i]
+            affine, h = bound[i], saved[i]
             if affine is None:
                 d = through_activation(self.layers[i][1], h, d)
                 continue
@@ -251,8 +251,8 @@ def activate(layer: nn.Module, h: Tensor, fresh: bool) -> tuple[Tensor, Any]:
     return after.detach(), (before, after)
 
 
-def through_activation(layer: nn.Module, kept: Any, d: Tensor) -> Tensor:
+def through_activation(layer: nn.Module, saved: Any, d: Tensor) -> Tensor:
     """`d` (overwritten) times the layer's derivative."""
-    if isinstance(kept, tuple):
-        return torch.autograd.grad(kept[1], kept[0], d)[0]
-    return _FROM_OUTPUT[type(layer)][1](layer, d, kept)
+    if isinstance(saved, tuple):
+        return torch.autograd.grad(saved[1], saved[0], d)[0]
+    return _FROM_OUTPUT[type(layer)][1](layer, d, saved)

@@ -1,4 +1,4 @@
-"""Which float32 matrix product is fastest here at full precision: measured once per machine, and kept."""
+"""Which float32 matrix product is fastest here at full precision: measured once per machine, and stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ stay at 2e-7 to 5e-7 whatever their order of summation, where factors rounded to
 CLEARLY = 1.05
 """How many times faster than torch's default another route must be. Less is noise and not worth other bits: one thread on a
 busy machine gave medians of one and the same comparison between 1.09 and 1.12. (More threads than idle processors give
-anything; what is then kept costs speed, never exactness.)"""
+anything; what is stored then costs speed, never exactness.)"""
 
 REPEATS = (3, 7)
 SECONDS = 0.4
@@ -109,8 +109,8 @@ def _error(product: Tensor, reference: Tensor) -> float:
 def recall(routes: Mapping[str, Multiply]) -> Outcome | None:
     """What an earlier probe of these routes found on this machine; None if there was none, or its record is damaged."""
     try:
-        kept = json.loads(_path().read_text())
-        outcome = Outcome(kept["route"], dict(kept["errors"]), dict(kept["speedups"]))
+        stored = json.loads(_path().read_text())
+        outcome = Outcome(stored["route"], dict(stored["errors"]), dict(stored["speedups"]))
         exact = outcome.route == "plain" or outcome.errors[outcome.route] <= BOUND
     except (OSError, ValueError, TypeError, KeyError):
         return None

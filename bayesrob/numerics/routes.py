@@ -48,7 +48,7 @@ def route(name: str) -> Iterator[None]:
 
     Args:
         name: "plain", torch's default; "auto", the fastest that is exact to float32 where the network's largest layer has
-            `LARGE` weights or more, as a probe of half a second found it once for this processor, torch and number of
+            `LARGE` weights or more, as a probe of half a second measured it once for this processor, torch and number of
             threads (kept in the user's cache folder, or below BAYESROB_CACHE: delete it to measure again); or another
             of `ROUTES` for networks of every size.
 
@@ -133,15 +133,15 @@ def choose(net: nn.Module) -> Products:
         return Products("plain")
     if name == "auto" and size < LARGE:
         return Products("plain")
-    found = measured()
-    name = found.route if name == "auto" else name
-    if name != "plain" and not found.errors[name] <= BOUND:
+    outcome = measured()
+    name = outcome.route if name == "auto" else name
+    if name != "plain" and not outcome.errors[name] <= BOUND:
         raise InputError(
-            f"Products by the route {name!r} have a relative error of {found.errors[name]:.1e} on this machine.",
+            f"Products by the route {name!r} have a relative error of {outcome.errors[name]:.1e} on this machine.",
             f"That is not float32's precision, {BOUND:g}: its processor rounds the factors.",
             'Use numerics.route("auto"), or BAYESROB_NUMERICS=auto.',
         )
-    return Products(name, found)
+    return Products(name, outcome)
 
 
 def measured() -> Outcome:

@@ -132,10 +132,10 @@ class LocalReparameterisation(Estimator):
         yield from (Squared(*part) for part in zip(*parts, strict=True))
 
     def value_and_gradients(self, loc: Tensor, scale: Tensor, data: Squared) -> tuple[Tensor, Tensor, Tensor]:
-        outputs, kept = self.outputs(loc, scale, data)
+        outputs, saved = self.outputs(loc, scale, data)
         total, score = self._likelihood.total_and_score(outputs, data.y, data.code)
         count = len(data.y)
-        self._backward(kept, score.mT.mul_(-1 / count))
+        self._backward(saved, score.mT.mul_(-1 / count))
         # By the variance times 2 variance; the 2 is in the former.
         return total / -count, self._mean_gradient, self._variance_gradient.mul_(self._variances)
 
@@ -144,13 +144,13 @@ class LocalReparameterisation(Estimator):
         if loc.data_ptr() != self._means.data_ptr():
             self._means.copy_(loc)
         torch.mul(scale, scale, out=self._variances)
-        kept: list[Any] = []
+        saved: list[Any] = []
         h, fresh = data.x, False
         for i, (_, layer) in enumerate(self._stack.layers):
             mean, spread = self._bound[0][i], self._bound[1][i]
             if mean is None or spread is None:
                 h, keep = activate(layer, h, fresh)
-                kept.append(keep)
+                saved.append(keep)
                 fresh = False
                 continue
             squares = data.squares if i == 0 else torch.mul(h, h, out=self._workspace.take((i, "squares"), h.shape, h))
@@ -158,25 +158,25 @@ class LocalReparameterisation(Estimator):
             # Inputs of zeros without a bias have no variance, where the square root has no derivative.
             deviation = spread(squares, self._workspace.take((i, "spread"), shape, h)).clamp_(min=1e-30).sqrt_()
             noise = self._normal(torch.Size(shape))
-            kept.append((h, squares, noise, deviation))
+            saved.append((h, squares, noise, deviation))
             h = mean(h, self._workspace.take((i, "h"), shape, h)).addcmul_(noise, deviation)
             fresh = True
-        return h.mT, kept
+        return h.mT, saved
 
-    def _backward(self, kept: list[Any], d: Tensor) -> None:
+    def _backward(self, saved: list[Any], d: Tensor) -> None:
         """Write the derivatives by the means, and twice those by the variances, into their flat gradients.
 
         Args:
-            kept: what `outputs` returned for the gradients.
+            saved: what `outputs` returned for the gradients.
             d: derivative by the outputs.
         """
         means, spreads, into_means, into_spreads = self._bound
-        for i in reversed(range(len(kept))):
+        for i in reversed(range(len(saved))):
             mean, spread = means[i], spreads[i]
             if mean is None or spread is None:
-                d = through_activation(self._stack.layers[i][1], kept[i], d)
+                d = through_activation(self._stack.layers[i][1], saved[i], d)
                 continue
-            h, squares, noise, deviation = kept[i]
+            h, squares, noise, deviation = saved[i]
             by_variance = noise.mul_(d).div_(deviation)
             mean.gradients(d, h, into_means[i], accumulate=False)
             spread.gradients(by_variance, squares, into_spreads[i], accumulate=False)
