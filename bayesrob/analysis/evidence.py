@@ -50,7 +50,7 @@ class Tried(NamedTuple):
     """Attacks on points that survive every attack by gradients."""
 
     broken: Mapping[str, np.ndarray]
-    """Which of the points that were tried each attack breaks, by its name, `[tried point]`."""
+    """Whether each attack breaks each point that was tried, bool `[tried point]` by the attack's name."""
     survivors: int
     """The number of all surviving points, tried or not."""
     budget: str
@@ -89,9 +89,9 @@ class Rescored(NamedTuple):
     """The attacked points scored again on other draws."""
 
     right: np.ndarray
-    """Which points were right on the scoring draws, `[point]`."""
+    """Whether each point was classified correctly on the scoring draws, bool `[point]`."""
     again: np.ndarray
-    """Which points are right on each other set of draws, `[set, point]`."""
+    """Whether each point is classified correctly on each other set of draws, bool `[set, point]`."""
     interval: tuple[float, float] | None
     """The interval that is reported with the accuracy; None: it is reported without one."""
 
@@ -117,12 +117,12 @@ class Evidence(Protocol):
     @property
     @abstractmethod
     def clean(self) -> np.ndarray:
-        """Which points are right before the attack, `[point]`."""
+        """Whether each point is classified correctly before the attack, bool `[point]`."""
 
     @property
     @abstractmethod
     def right(self) -> np.ndarray:
-        """Which points are right after the attack, `[point]`."""
+        """Whether each point is classified correctly after the attack, bool `[point]`."""
 
     @property
     def accuracy(self) -> float:
@@ -131,11 +131,11 @@ class Evidence(Protocol):
 
     @abstractmethod
     def outside(self) -> np.ndarray:
-        """Which attacked points left the ball or the bounds, `[point]`."""
+        """Whether each attacked point left the ball or the bounds, bool `[point]`."""
 
     @abstractmethod
     def finite(self) -> np.ndarray:
-        """Which attacked points, and predictions for them, are numbers, `[point]`."""
+        """Whether each attacked point and the prediction for it are finite, bool `[point]`."""
 
     # ---- the attack -----------------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Evidence(Protocol):
 
     @abstractmethod
     def zero_gradients(self) -> np.ndarray:
-        """At which points the gradients of all objectives that the attack climbs are exactly zero, `[point]`."""
+        """Whether the gradients of all objectives that the attack climbs are exactly zero at each point, bool `[point]`."""
 
     @abstractmethod
     def about_zero(self, zero: np.ndarray) -> str:
@@ -212,7 +212,7 @@ class Evidence(Protocol):
         """Gradients of the first objective at the same points, taken several times, `[repeat, point, component]`."""
 
     def within_error(self) -> np.ndarray:
-        """At which points the averaged loss gradient is within two Monte Carlo standard errors of zero, `[point]`."""
+        """Whether the averaged loss gradient is within two Monte Carlo standard errors of zero, bool `[point]`."""
         raise NotAvailable("There is no Monte Carlo standard error of the gradient.")
 
     # ---- other attacks --------------------------------------------------------------------------------------------------

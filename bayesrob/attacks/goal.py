@@ -16,7 +16,7 @@ Target = int | Literal["least_likely", "most_likely", "random", "given"] | None
 Draws = Literal["fresh", "held"]
 """Whether an attack on a predictive drawn fresh sees new draws at every model evaluation, or one set, drawn at the start."""
 Label = Literal["true", "predicted"]
-"""Which class of the clean input an attack moves away from."""
+"""The class that an attack moves away from: the true one, or the one predicted for the clean input."""
 Sees = Literal["gradients", "probabilities", "classes", "nothing"]
 """What an attack uses of the predictive."""
 

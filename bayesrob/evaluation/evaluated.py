@@ -37,7 +37,7 @@ class Figure(NamedTuple):
     members: tuple[str, ...]
     """The attacks whose points count in it."""
     right: np.ndarray
-    """Which points are right, `[point]`."""
+    """Whether each point is classified correctly, bool `[point]`."""
     survivors: np.ndarray | None
     """Points that are right before and after all its attacks by gradients; None: it has none."""
     worst: bool = False
@@ -92,12 +92,12 @@ class Evaluated:
 
     @functools.cached_property
     def clean(self) -> np.ndarray:
-        """Which points are right before any attack, `[point]`."""
+        """Whether each point is classified correctly before any attack, bool `[point]`."""
         return self.points["log_probability"].values.argmax(-1) == self.label
 
     @functools.cached_property
     def right(self) -> dict[str, np.ndarray]:
-        """Which points are right after each attack, `[point]`."""
+        """Whether each point is classified correctly after each attack, bool `[point]` by the attack's name."""
         after = self.points["adversarial_log_probability"].transpose("attack", "point", "class").values.argmax(-1)
         return dict(zip(self.attacks, after == self.label, strict=True))
 
@@ -126,7 +126,7 @@ class Evaluated:
         return Figure(carrier, inside, robust, survivors, worst=True)
 
     def outside(self, name: str, where: tuple[str, float] | None) -> np.ndarray:
-        """Which points of the attack `name` are not in the ball, up to rounding, or not in the bounds, `[point]`."""
+        """Whether each point of the attack `name` left the ball, up to rounding, or the bounds, bool `[point]`."""
         mine = self.points.sel(attack=name)
         out = ~mine["inside_bounds"].values
         if where is not None:
@@ -134,7 +134,7 @@ class Evaluated:
         return out
 
     def finite(self, name: str) -> np.ndarray:
-        """Which points of the attack `name` are numbers, `[point]`."""
+        """Whether each point of the attack `name` is finite, bool `[point]`."""
         return np.isfinite(self.points["perturbation_l_2"].sel(attack=name).values)
 
     # ---- further predictions and gradients ------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Evaluated:
 
     @functools.cached_property
     def rescored(self) -> dict[str, np.ndarray]:
-        """Which points are right after each attack on another set of draws, `[set, point]`."""
+        """Whether each attacked point is classified correctly on other draws, bool `[set, point]` by the attack's name."""
         z = torch.cat([run.x for run in self.runs.values()]).to(self.x)
         right = self.predict(z, "score").argmax(-1).numpy().reshape(len(self.runs), 1, -1) == self.label
         return dict(zip(self.runs, right, strict=True))

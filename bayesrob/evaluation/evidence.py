@@ -142,8 +142,7 @@ class FigureEvidence(Evidence):
     def single_steps(self) -> Compared:
         if not self.attack.iterated():
             raise NotAvailable("The attack takes one step itself.")
-        one_step = lambda attack: attack.sees == "gradients" and not attack.iterated() and not attack.minimal  # noqa: E731
-        return self._compared(one_step)
+        return self._compared(_takes_one_step)
 
     def transfers(self) -> Compared:
         return self._compared(lambda attack: isinstance(attack, Transfer))
@@ -215,6 +214,11 @@ class FigureEvidence(Evidence):
         rows = np.flatnonzero(self.figure.survivors)
         broken = {name: ~right[rows] for name, right in self._others(chosen).items()}
         return Tried(broken, len(rows), "what this evaluation gave them")
+
+
+def _takes_one_step(attack: Attack) -> bool:
+    """Whether the attack is one step along a gradient in a ball."""
+    return attack.sees == "gradients" and not attack.iterated() and not attack.minimal
 
 
 def _at_random(attack: Attack) -> bool:

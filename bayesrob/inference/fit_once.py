@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import re
 import warnings
@@ -12,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from bayesrob import rng
+from bayesrob import rng, weights
 from bayesrob.data import Dataset
 from bayesrob.errors import ConvergenceWarning, InputError
 from bayesrob.inference.base import EachEpoch, Inference
@@ -116,13 +113,9 @@ def _digest(method: Inference, model: nn.Module, dataset: Dataset, seed: int, ke
         "likelihood": model.likelihood.spec() if isinstance(model, BayesianNetwork) else None,
         "dataset": [dataset.name, dataset.bounds, dataset.num_classes],
     }
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     # The buffers that are not persistent count, too; the scale of every weight's prior is one of them.
     tensors = [*model.named_parameters(), *model.named_buffers(), ("x", dataset.x_train), ("y", dataset.y_train)]
-    for name, tensor in tensors:
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return weights.digest(description, tensors)
 
 
 def _parts(settings: Any) -> Iterator[Any]:

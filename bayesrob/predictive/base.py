@@ -240,25 +240,6 @@ class Predictive(Draws):
         self.check_labels(x, y)
         return objective_called(objective, self.likelihood).value(self.logits(x, num_draws, seed), y, self.likelihood)
 
-    def minibatch(self, size: int, step: int, num_draws: int | None = None) -> Predictive:
-        """Return a predictive whose first `size` draws are a minibatch of these draws, for one step of an attack.
-
-        Minibatches of held draws rotate with the step, so that over the steps all draws count; they share their weights
-        with this predictive, and are read only. Fresh draws differ from step to step by their seed, and a minibatch of a
-        user's modules would be a copy of them: of both the predictive itself is returned. So ask the result for
-        `num_draws=size`.
-
-        Args:
-            size: number of draws in the minibatch.
-            step: index of the step.
-            num_draws: the minibatches are of the first so many draws. None: of all.
-
-        Example:
-            >>> [bool((post.minibatch(1, step).logits(x, 1) == post[step % 3].logits(x)).all()) for step in range(4)]
-            [True, True, True, True]
-        """
-        return self
-
     # ---- records and files --------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:

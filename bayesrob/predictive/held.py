@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -76,7 +75,6 @@ class HeldDraws(Predictive):
         self._function = WeightFunction(self.net)
         self._low: tuple[torch.dtype, Weights] | None = None
         self._cut: tuple[tuple[int, int], list[Tensor], list[Part]] | None = None
-        self._minibatches: tuple[int, list[Tensor], dict[int, HeldDraws]] | None = None
 
     @property
     def num_draws(self) -> int:
@@ -97,7 +95,7 @@ class HeldDraws(Predictive):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made of the weights again: a copy would carry them several times."""
-        return {**super().__getstate__(), "_low": None, "_cut": None, "_minibatches": None}
+        return {**super().__getstate__(), "_low": None, "_cut": None}
 
     def _rounded(self, dtype: torch.dtype) -> Weights:
         """All draws rounded to `dtype`, cached for the next step of an attack."""
@@ -139,23 +137,6 @@ class HeldDraws(Predictive):
         part.memory = self.memory
         return part
 
-    def minibatch(self, size: int, step: int, num_draws: int | None = None) -> HeldDraws:
-        """See `Predictive.minibatch`: part number `step` of `size` draws, starting over after the last part."""
-        total = self.resolve(num_draws, None)[0]
-        if size >= total:
-            return self
-        number = step % (total // size)
-        tensors, cached = list(self.weights.values()), self._minibatches
-        if cached is None or cached[0] != size or not all(map(operator.is_, cached[1], tensors)):
-            cached = self._minibatches = size, tensors, {}
-        if number not in cached[2]:
-            cached[2][number] = part = copy.copy(self)  # shares the network, which is copied at no step
-            part.num_chains, part.sample_stats = 1, {}
-            part.weights = {name: tensor[number * size : (number + 1) * size] for name, tensor in self.weights.items()}
-        part = cached[2][number]
-        part.memory = self.memory
-        return part
-
     def example_weights(self) -> Weights:
         return {name: tensor[0] for name, tensor in self.weights.items()}
 
@@ -176,7 +157,7 @@ class HeldDraws(Predictive):
         """Move the draws along with the module: `.to(device)`, `.double()`."""
         super()._apply(fn, recurse)
         self.weights = {name: fn(tensor) for name, tensor in self.weights.items()}
-        self._low = self._cut = self._minibatches = None
+        self._low = self._cut = None
         return self
 
 

@@ -17,7 +17,7 @@ import xarray as xr
 from bayesrob import numerics, rng
 from bayesrob._version import __version__
 from bayesrob.analysis import robustness
-from bayesrob.evaluation import chosen_points, distinct_draws
+from bayesrob.evaluation import Scorer, chosen_points, distinct_draws
 from bayesrob.predictive import HeldDraws, Predictive
 from bayesrob.sweeps import files
 from bayesrob.sweeps.cell import Cell
@@ -125,10 +125,10 @@ def score(post: Predictive, cell: Cell) -> xr.Dataset:
     device = next(post.net.parameters()).device
     x, y = x.to(device), y.to(device)
 
+    scorer = Scorer(post, num_draws=None, seed=cell.seed, batch_size=BATCH)
+
     def predict(inputs: torch.Tensor) -> np.ndarray:
-        with torch.no_grad():
-            parts = [post(inputs[part]) for part in numerics.slices(len(inputs), BATCH)]
-        return torch.cat(parts).double().cpu().numpy()
+        return scorer(inputs).double().cpu().numpy()
 
     clean, attacked = predict(x), []
     for name, attack in attacks.items():

@@ -67,7 +67,10 @@ def test_thresholds_in_accuracy_are_two_images_at_least(runs):
 def test_a_difference_of_two_images_passes_whatever_its_last_bit(monkeypatch, runs):
     difference = 0.9 - 0.7
     assert difference > 2 / 10
-    finds = lambda evidence, threshold: Finding(difference, difference <= threshold, "Two images.")  # noqa: E731
+
+    def finds(evidence, threshold):
+        return Finding(difference, difference <= threshold, "Two images.")
+
     monkeypatch.setitem(CHECKS, "transfer", dataclasses.replace(CHECKS["transfer"], run=finds))
     found = quick(n=10, folder=runs)["checks"].to_dataset().sel(check="transfer")
     assert found["status"].item() == "passed"

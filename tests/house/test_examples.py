@@ -41,6 +41,11 @@ def examples(module: ModuleType) -> list[doctest.DocTest]:
     return [test for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples]
 
 
+@pytest.mark.parametrize("registry", [br.attacks.ATTACKS, br.inference.METHODS], ids=["attacks", "methods"])
+def test_every_attack_and_method_has_an_example(registry):
+    assert not [name for name, kind in registry.items() if ">>> " not in (kind.__doc__ or "")]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -208,26 +208,6 @@ def test_the_network_is_a_frozen_copy():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_minibatch_of_held_draws_rotates_and_others_stay_whole(kind):
-    post = KINDS[kind]()
-    x, y = data()
-    for step in range(5):
-        part = post.minibatch(2, step, 5)  # of five draws: two minibatches, the fifth is left out
-        first = step % 2 * 2 if kind == "held" else 0
-        expected = post[first : first + 2] if kind == "held" else post
-        assert torch.equal(part.logits(x, 2, 4), expected.logits(x, 2, 4))
-        assert torch.equal(
-            part.input_gradient(x, y, num_draws=2, seed=4), expected.input_gradient(x, y, num_draws=2, seed=4)
-        )
-    if kind == "held":
-        assert post.minibatch(2, 0) is post.minibatch(2, 3)
-        before = post.minibatch(2, 0).logits(x)
-        post.weights = {name: 2 * tensor for name, tensor in post.weights.items()}
-        assert torch.equal(post.minibatch(2, 0).logits(x), post[:2].logits(x))
-        assert not torch.equal(before, post[:2].logits(x))
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_as_a_setting_it_is_the_digest_of_its_weights(kind):
     post = KINDS[kind]()
     record = plain({"surrogate": post})["surrogate"]
