@@ -18,7 +18,7 @@ _shown = contextvars.ContextVar("shown", default=False)
 @contextlib.contextmanager
 def bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar of `total` steps; the block gets `advance(steps=1, note="")`."""
-    if os.environ.get("BAYESROB_PROGRESS") == "0" or _shown.get() or not sys.stderr.isatty():
+    if os.environ.get("BAYESROB_PROGRESS") == "0" or _shown.get() or sys.stderr is None or not sys.stderr.isatty():
         yield lambda steps=1, note="": None
         return
     from rich.console import Console

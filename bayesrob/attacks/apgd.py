@@ -89,7 +89,7 @@ class APGD(BallAttack):
     ) -> tuple[Batch, Tensor, Float[Tensor, " row"]]:
         """One run: returns each point's best iterate, whether it meets the criterion, and its objective."""
         z = previous = random_point(x, self.eps, self.norm, victim.bounds, generator)
-        gradient, log_predictive, loss = victim.gradient_and_prediction(z, objective, rows)
+        gradient, log_predictive, loss = victim.gradient_and_prediction(z, objective, rows, scaled=True)
         fooled = victim.judged(log_predictive, z, rows)
         result, result_loss = z, loss
         top, top_loss, top_gradient = z, loss, gradient  # where a halved step starts over
@@ -105,7 +105,7 @@ class APGD(BallAttack):
             ahead = z + momentum * (ahead - z) + (1 - momentum) * (z - previous)
             previous, z = z, project(ahead, x, self.eps, self.norm, victim.bounds)
             loss_before = loss
-            gradient, log_predictive, loss = victim.gradient_and_prediction(z, objective, rows)
+            gradient, log_predictive, loss = victim.gradient_and_prediction(z, objective, rows, scaled=True)
             now = victim.judged(log_predictive, z, rows)
             better = (now & ~fooled) | ((now == fooled) & (loss > result_loss))
             result, result_loss = torch.where(per_point(better, x), z, result), torch.where(better, loss, result_loss)

@@ -41,7 +41,7 @@ class FGSM(BallAttack):
     paper: ClassVar[str] = "Goodfellow et al. 2015"
 
     def perturb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
-        return clip(x + self.eps * steepest(victim.gradient(x, self.objective), self.norm), victim.bounds)
+        return clip(x + self.eps * steepest(victim.gradient(x, self.objective, scaled=True), self.norm), victim.bounds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ class MIFGSM(BallAttack):
         z, momentum = x, torch.zeros_like(x)
         for _ in range(self.steps):
             # Scaled by the largest component before the l_1 norm: sums of tiny gradients must not vanish.
-            gradient = victim.gradient(z, self.objective)
+            gradient = victim.gradient(z, self.objective, scaled=True)
             gradient = gradient / per_point(norms(gradient, "l_inf").clamp(min=torch.finfo(x.dtype).tiny), x)
             momentum = self.decay * momentum + gradient / per_point(norms(gradient, "l_1").clamp(min=1e-12), x)
             z = project(z + step_size * steepest(momentum, self.norm), x, self.eps, self.norm, victim.bounds)

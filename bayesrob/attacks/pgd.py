@@ -118,7 +118,8 @@ class PGD(BallAttack):
     def _climb(self, victim: Victim, x: Batch, generator: torch.Generator) -> Batch:
         z = self._start(victim, x, generator)
         for step in range(self.steps):
-            gradient = victim.gradient(z, self.objective, minibatch=self._minibatch(step), precision=self.precision)
+            minibatch = self._minibatch(step)
+            gradient = victim.gradient(z, self.objective, minibatch=minibatch, precision=self.precision, scaled=True)
             z = self._moved(victim, z, gradient, x, step)
         return z
 
@@ -137,7 +138,7 @@ class PGD(BallAttack):
                     suspects = torch.arange(len(left), device=x.device)
                 else:
                     gradient, log_predictive, _ = victim.gradient_and_prediction(
-                        z, self.objective, left, minibatch=self._minibatch(step), precision=self.precision
+                        z, self.objective, left, minibatch=self._minibatch(step), precision=self.precision, scaled=True
                     )
                     suspects = torch.nonzero(victim.judged(log_predictive, z, left))[:, 0]
                 result[left] = z

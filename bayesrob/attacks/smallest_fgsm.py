@@ -60,7 +60,7 @@ class SmallestFGSM(Attack):
         if len(left) == 0:
             return result
         direction = torch.zeros_like(x)
-        direction[left] = steepest(victim.gradient(x[left], self.objective, left), self.norm)
+        direction[left] = steepest(victim.gradient(x[left], self.objective, left, scaled=True), self.norm)
         width = 1.0 if victim.bounds is None else float(victim.bounds[1] - victim.bounds[0])
         largest = self.max_eps or width * (x[0].numel() ** 0.5 if self.norm == "l_2" else 1.0)
         sizes = largest * torch.arange(1, self.grid + 1, device=x.device).to(x) / self.grid

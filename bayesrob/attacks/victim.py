@@ -93,6 +93,7 @@ class Victim:
         *,
         minibatch: DrawMinibatch | None = None,
         precision: str = "full",
+        scaled: bool = False,
     ) -> Batch:
         """The direction in which the attack gains most: the objective's gradient, or minus it towards a target class.
 
@@ -102,10 +103,12 @@ class Victim:
             rows: indices of their points.
             minibatch: the draws that are averaged; None for all.
             precision: of the matrix products: "full", "bf16" or "tf32".
+            scaled: True for steps that do not see a positive factor of each point's own: a direction is not lost then,
+                however small the gradient. See `Predictive.input_gradient`.
         """
         self._count(self.gradients, rows)
         y, (post, draws) = self._labels(rows), self._draws(minibatch)
-        gradient = post.input_gradient(z, y, objective, draws, self.next_seed(), precision=precision)
+        gradient = post.input_gradient(z, y, objective, draws, self.next_seed(), precision=precision, scaled=scaled)
         return gradient.neg_() if self.targeted else gradient
 
     def gradient_and_prediction(
@@ -116,6 +119,7 @@ class Victim:
         *,
         minibatch: DrawMinibatch | None = None,
         precision: str = "full",
+        scaled: bool = False,
     ) -> tuple[Batch, Outputs, Float[Tensor, " row"]]:
         """The `gradient`, the log predictive and the objective (higher is nearer to the goal), from one forward pass.
 
@@ -127,11 +131,13 @@ class Victim:
             rows: indices of their points.
             minibatch: the draws that are averaged; None for all.
             precision: of the matrix products: "full", "bf16" or "tf32".
+            scaled: as in `gradient`.
         """
         self._count(self.gradients, rows)
         y, (post, draws) = self._labels(rows), self._draws(minibatch)
-        seed = self.next_seed()
-        gradient, log_predictive, value = post.gradient_and_prediction(z, y, objective, draws, seed, precision=precision)
+        gradient, log_predictive, value = post.gradient_and_prediction(
+            z, y, objective, draws, self.next_seed(), precision=precision, scaled=scaled
+        )
         if self.targeted and isinstance(objective, str):
             return gradient.neg_(), log_predictive, -value
         return gradient, log_predictive, value

@@ -11,6 +11,7 @@ from bayesrob import rng
 from bayesrob.attacks import random_point
 from bayesrob.auditing.runs import Runs
 from bayesrob.nets import mlp
+from bayesrob.numerics import without_negligible
 from bayesrob.predictive import HeldDraws
 from bayesrob.types import Batch
 
@@ -36,7 +37,9 @@ def surrogate_attack(runs: Runs) -> Batch:
         optimizer = torch.optim.Adam(net.parameters(), lr=3e-3, fused=True)
         for _ in range(TRAINING):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(inputs), targets).backward()
+            outputs = net(inputs)
+            outputs.register_hook(without_negligible)
+            nn.functional.cross_entropy(outputs, targets).backward()
             optimizer.step()
     weights = {name: parameter.detach()[None] for name, parameter in net.named_parameters()}
     shape: Any = tuple(runs.x.shape[1:])

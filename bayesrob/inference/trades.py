@@ -16,6 +16,7 @@ from bayesrob.inference.training import MiniBatchMethod, Schedule
 from bayesrob.inference.training.defence import Defence, check_room, unless_diverged
 from bayesrob.inference.training.network import NetworkLearner
 from bayesrob.models import Categorical, Likelihood, Normal
+from bayesrob.numerics import without_negligible
 from bayesrob.predictive import DrawMean, Predictive
 from bayesrob.types import Batch, Bounds, Labels
 
@@ -113,8 +114,9 @@ class Smoothing(Defence):
     def loss_at(self, x: Batch, y: Labels) -> Tensor:
         net, post = self._network.net, self._network.live()
         moved = unless_diverged(post, x, lambda: self.furthest(post, x, y))
-        outputs = net(x)
-        distance = divergence(self._likelihood, outputs, net(moved)).sum(dtype=torch.float64) / len(x)
+        outputs, others = net(x), net(moved)
+        others.register_hook(without_negligible)
+        distance = divergence(self._likelihood, outputs, others).sum(dtype=torch.float64) / len(x)
         return self._network.criterion(outputs, y) + self._settings.beta * distance
 
     @torch.no_grad()
@@ -125,7 +127,7 @@ class Smoothing(Defence):
         away = _Away(post.logits(x)[0])
         z = x + 1e-3 * torch.randn(x.shape, generator=self._generator, dtype=torch.float32).to(x)
         for _ in range(steps):
-            z = torch.clamp(z + size * post.input_gradient(z, y, away).sign(), x - eps, x + eps)
+            z = torch.clamp(z + size * post.input_gradient(z, y, away, scaled=True).sign(), x - eps, x + eps)
             z = z if self._bounds is None else z.clamp(*self._bounds)
         return z
 

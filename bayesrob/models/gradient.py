@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bayesrob.models.flat_network import FlatNetwork
 from bayesrob.nets import Joined, Stack, Workspace, feature_major
+from bayesrob.numerics import without_negligible
 from bayesrob.types import Batch
 
 __all__ = ["Data", "LikelihoodGradient"]
@@ -106,7 +107,9 @@ class LikelihoodGradient:
         assert isinstance(self._way, _AsTheyLie)
         with torch.enable_grad():
             leaf = self._way.theta.detach().requires_grad_()
-            total = self.model.likelihood.total(self.model.outputs(leaf, data.x), data.y)
+            outputs = self.model.outputs(leaf, data.x)
+            outputs.register_hook(without_negligible)
+            total = self.model.likelihood.total(outputs, data.y)
             (part,) = torch.autograd.grad(total, leaf, torch.ones_like(total))  # rows do not mix: each its own
         into = self._way.gradient()
         into.add_(part) if accumulate else into.copy_(part)

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from bayesrob.arguments import number
 from bayesrob.errors import InputError, check_name
-from bayesrob.numerics import categorical_log_likelihood, categorical_score, log_mean_exp, log_softmax
+from bayesrob.numerics import (
+    Rescaled,
+    categorical_log_likelihood,
+    categorical_score,
+    drop_negligible,
+    log_mean_exp,
+    log_softmax,
+    rescaled,
+    rescaled_categorical_score,
+)
 
 __all__ = ["LIKELIHOODS", "Categorical", "Likelihood", "Normal", "likelihood_from"]
 
@@ -37,6 +46,10 @@ class Likelihood(abc.ABC):
     @abc.abstractmethod
     def score(self, outputs: Tensor, code: Tensor) -> Tensor:
         """Derivative of `log_prob` with respect to the outputs, `[*draws, batch, out]`, in closed form."""
+
+    def rescaled_score(self, outputs: Tensor, code: Tensor) -> Rescaled:
+        """`score` with its size apart, right also where it is too small for the outputs' dtype, if the formula allows it."""
+        return rescaled(self.score(outputs, code))
 
     def total_and_score(self, outputs: Tensor, y: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         """`total` and `score`, by what they have in common where that is faster."""
@@ -105,6 +118,10 @@ class Categorical(Likelihood):
             return _two_class_score(_margin(outputs, code), code)
         return categorical_score(outputs, code)
 
+    def rescaled_score(self, outputs: Tensor, code: Tensor) -> Rescaled:
+        own = type(self).score is Categorical.score  # else a subclass has another derivative
+        return rescaled_categorical_score(outputs, code > 0) if own else super().rescaled_score(outputs, code)
+
     def total_and_score(self, outputs: Tensor, y: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
         if outputs.shape[-1] != 2:
             logs = log_softmax(outputs)
@@ -142,7 +159,7 @@ def _margin(outputs: Tensor, code: Tensor) -> Tensor:
 
 def _two_class_score(margin: Tensor, code: Tensor) -> Tensor:
     """`categorical_score` by one sigmoid, right to relative precision for confident networks too; overwrites `margin`."""
-    return code * margin.neg_().sigmoid_().unsqueeze(-1)
+    return code * drop_negligible(margin.neg_().sigmoid_()).unsqueeze(-1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize
 
+from bayesrob.numerics import without_negligible
 from bayesrob.types import Weights
 
 __all__ = ["Step", "draws_forward", "forward", "in_fast_layout", "looped", "sequence"]
@@ -23,6 +24,9 @@ __all__ = ["Step", "draws_forward", "forward", "in_fast_layout", "looped", "sequ
 _ELEMENTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity,
 )  # fmt: skip
+
+_VANISHING = (nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus)
+"""Activations whose outputs come close to zero, where they may be denormal: the next product would take long."""
 
 _IN_PLACE: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
     nn.ReLU: lambda layer, h: torch.relu_(h),
@@ -71,7 +75,8 @@ def forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tenso
 def _activate(layer: nn.Module, h: Tensor, fresh: bool) -> Tensor:
     """`layer(h)`, in place if `h` is `fresh`: the output of the product before, which nothing else refers to."""
     in_place = _IN_PLACE.get(type(layer)) if fresh else None
-    return layer(h) if in_place is None else in_place(layer, h)
+    after = layer(h) if in_place is None else in_place(layer, h)
+    return without_negligible(after) if isinstance(layer, _VANISHING) else after
 
 
 def draws_forward(net: nn.Module, steps: list[Step] | None, weights: Weights, x: Tensor, per_draw: bool = False) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesrob.nets.forward import Step, sequence
-from bayesrob.numerics import outputs_per_example
+from bayesrob.numerics import drop_negligible, outputs_per_example, without_negligible
 from bayesrob.types import Weights
 
 __all__ = ["Affine", "Stack", "Workspace", "activate", "feature_major", "through_activation", "values_kept"]
@@ -31,14 +31,18 @@ _FROM_OUTPUT: dict[type[nn.Module], tuple[Callable[[Any, Tensor], Any], Callable
         lambda layer, h: _aten.leaky_relu_(h, layer.negative_slope),
         lambda layer, d, h: _aten.leaky_relu_backward.grad_input(d, h, layer.negative_slope, True, grad_input=d),
     ),
-    nn.Tanh: (lambda layer, h: torch.tanh_(h), lambda layer, d, h: _aten.tanh_backward.grad_input(d, h, grad_input=d)),
+    nn.Tanh: (
+        lambda layer, h: torch.tanh_(h),
+        lambda layer, d, h: drop_negligible(_aten.tanh_backward.grad_input(d, h, grad_input=d)),
+    ),
     nn.Sigmoid: (
-        lambda layer, h: torch.sigmoid_(h),
-        lambda layer, d, h: _aten.sigmoid_backward.grad_input(d, h, grad_input=d),
+        lambda layer, h: drop_negligible(torch.sigmoid_(h)),
+        lambda layer, d, h: drop_negligible(_aten.sigmoid_backward.grad_input(d, h, grad_input=d)),
     ),
 }
 """Activations whose derivative follows from their output: computed in place, and `d` times the derivative in place too.
-Others (GELU, ELU, ...) keep their input and leave the derivative to autograd, one layer at a time."""
+Others (GELU, ELU, ...) keep their input and leave the derivative to autograd, one layer at a time. Derivatives that can come
+close to zero, and outputs likewise, could make denormal numbers, which would slow down the next product."""
 
 
 def feature_major(x: Tensor, axis: int = 0) -> Tensor:
@@ -248,11 +252,11 @@ def activate(layer: nn.Module, h: Tensor, fresh: bool) -> tuple[Tensor, Any]:
     with torch.enable_grad():
         before = h.detach().requires_grad_()
         after = layer(before.clone() if getattr(layer, "inplace", False) else before)
-    return after.detach(), (before, after)
+    return without_negligible(after.detach()), (before, after)
 
 
 def through_activation(layer: nn.Module, saved: Any, d: Tensor) -> Tensor:
     """`d` (overwritten) times the layer's derivative."""
     if isinstance(saved, tuple):
-        return torch.autograd.grad(saved[1], saved[0], d)[0]
+        return without_negligible(torch.autograd.grad(saved[1], saved[0], d)[0])
     return _FROM_OUTPUT[type(layer)][1](layer, d, saved)

@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["categorical_log_likelihood", "categorical_score", "log_mean_exp", "log_softmax"]
+from bayesrob.numerics.negligible import Rescaled, drop_negligible, negligible
+
+__all__ = ["categorical_log_likelihood", "categorical_score", "log_mean_exp", "log_softmax", "rescaled_categorical_score"]
 
 THRESHOLD = 40
 """Above it softplus(z) is taken as z, an error of exp(-threshold): below float64's at 40, not at torch's default of 20."""
@@ -34,13 +36,37 @@ def categorical_score(
     """Derivative of the true class's log probability with respect to the logits: one_hot - p, exact for confident networks.
 
     The true class's own, 1 - p_y, is the sum of the other probabilities, right to relative precision as they are: it is the
-    derivative of `categorical_log_likelihood`. Memory is laid out as that of the logits. `logs`, their `log_softmax`, saves
-    time where it is known.
+    derivative of `categorical_log_likelihood`, except that `negligible` probabilities count as zero. Memory is laid out as
+    that of the logits. `logs`, their `log_softmax`, saves time where it is known; it is overwritten.
     """
-    strided = logits.ndim > 1 and logits.mT.is_contiguous()
-    wrong = logs.exp() if logs is not None else logits.mT.softmax(-2).mT if strided else logits.softmax(-1)
+    wrong = _probabilities(logits) if logs is None else _probabilities_of(logs)
     wrong.addcmul_(wrong, one_hot, value=-1)
     return wrong.neg_().addcmul_(one_hot, wrong.sum(-1, keepdim=True), value=-1)
+
+
+def rescaled_categorical_score(
+    logits: Float[Tensor, "*draws batch cls"], is_true: Bool[Tensor, "*own batch cls"]
+) -> Rescaled:
+    """`categorical_score` with its size apart, the largest wrong class's probability: exact however small."""
+    logs = logits.double().log_softmax(-1).masked_fill(is_true, -torch.inf)
+    log_size = logs.amax(-1)
+    wrong = (logs - log_size.unsqueeze(-1)).exp_()
+    slope = torch.where(is_true, wrong.sum(-1, keepdim=True), -wrong)
+    return Rescaled(slope.to(logits.dtype), log_size)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """The softmax, where it is not negligible. Logits far below the largest are raised: no denormal arises on the way."""
+    floor = logits.amax(-1, keepdim=True).add_(math.log(torch.finfo(logits.dtype).tiny) + 4)
+    raised = torch.maximum(logits, floor)
+    strided = raised.ndim > 1 and raised.mT.is_contiguous()
+    return drop_negligible(raised.mT.softmax(-2).mT if strided else raised.softmax(-1))
+
+
+def _probabilities_of(logs: Tensor) -> Tensor:
+    """Their exponential, in place, where it is not negligible."""
+    size = negligible(logs.dtype)
+    return (torch.nn.functional.threshold_(logs, math.log(size), -torch.inf) if size else logs).exp_()
 
 
 def categorical_log_likelihood(logits: Float[Tensor, "*draws batch cls"], labels: Int[Tensor, " batch"]) -> Tensor:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayesrob import weights
+from bayesrob.arguments import require
 from bayesrob.nets import spec_of
 from bayesrob.numerics import products
 from bayesrob.predictive.draws import Draws
@@ -139,18 +140,18 @@ class Predictive(Draws):
     @overload
     def input_gradient(
         self, x: Tensor, y: Tensor, objective: str | Objective = ..., num_draws: int | None = ..., seed: int | None = ...,
-        *, standard_error: Literal[False] = ..., precision: str = ...,
+        *, standard_error: Literal[False] = ..., precision: str = ..., scaled: bool = ...,
     ) -> Batch: ...  # fmt: skip
 
     @overload
     def input_gradient(
         self, x: Tensor, y: Tensor, objective: str | Objective = ..., num_draws: int | None = ..., seed: int | None = ...,
-        *, standard_error: Literal[True], precision: str = ...,
+        *, standard_error: Literal[True], precision: str = ..., scaled: Literal[False] = ...,
     ) -> tuple[Batch, Batch]: ...  # fmt: skip
 
     def input_gradient(
         self, x: Tensor, y: Tensor, objective: str | Objective = "expected_loss", num_draws: int | None = None,
-        seed: int | None = None, *, standard_error: bool = False, precision: str = "full",
+        seed: int | None = None, *, standard_error: bool = False, precision: str = "full", scaled: bool = False,
     ) -> Batch | tuple[Batch, Batch]:  # fmt: skip
         """Gradient of an averaged loss with respect to each input, `[batch, *shape]`: each point's own, no 1/batch.
 
@@ -167,6 +168,9 @@ class Predictive(Draws):
                 small if they are correlated.
             precision: "full", the weights' own; "bf16" or (on NVIDIA cards) "tf32" round the factors of products, for the
                 steps of attacks whose result is scored in full. Held draws then keep a rounded copy of themselves.
+            scaled: True: a point's gradient may have a positive factor of its own. It has one where the gradient is so small
+                (a confident network's are 1e-60) that float32 would lose its direction, which is then right. For steps that
+                normalise gradients or take signs. With a standard error it must be False.
 
         Raises:
             InputError: shapes or labels that do not fit.
@@ -177,12 +181,13 @@ class Predictive(Draws):
         extra = 4 * math.prod(x.shape[1:]) if standard_error else 0
         with self._stream(x, num_draws, seed, precision=precision, extra=extra) as (n, stream):
             if standard_error:
+                require(not scaled, "scaled=True with standard_error=True.", "An error is of the value.", "Leave one out.")
                 return gradient_with_error(stream, x, y, objective, self.likelihood, num_chains=self._batches(n))
-            return gradient(stream, x, y, objective, self.likelihood, num_draws=n)
+            return gradient(stream, x, y, objective, self.likelihood, num_draws=n, scaled=scaled)
 
     def gradient_and_prediction(
         self, x: Tensor, y: Tensor, objective: str | Objective = "expected_loss", num_draws: int | None = None,
-        seed: int | None = None, *, precision: str = "full",
+        seed: int | None = None, *, precision: str = "full", scaled: bool = False,
     ) -> tuple[Batch, Outputs, Float[Tensor, " batch"]]:  # fmt: skip
         """`input_gradient` with the log predictive and the objective `[batch]` of the same forward pass; for classifiers.
 
@@ -193,11 +198,12 @@ class Predictive(Draws):
             num_draws: number of draws; see the class.
             seed: seed of fresh draws; see the class.
             precision: as in `input_gradient`.
+            scaled: as in `input_gradient`.
         """
         x, objective = self._ready(x, y, objective)
         prediction = LogPredictive()
         with self._stream(x, num_draws, seed, precision=precision) as (n, stream):
-            slope = gradient(stream, x, y, objective, self.likelihood, num_draws=n, prediction=prediction)
+            slope = gradient(stream, x, y, objective, self.likelihood, num_draws=n, prediction=prediction, scaled=scaled)
         return slope, prediction.value, prediction.loss
 
     def draw_gradients(

@@ -7,6 +7,7 @@ can be iterated again and then gives the same draws.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
@@ -18,9 +19,10 @@ from torch import Tensor
 from bayesrob.errors import InputError
 from bayesrob.models import Likelihood
 from bayesrob.nets import feature_major
-from bayesrob.numerics import log_softmax, per_point
+from bayesrob.numerics import Rescaled, drop_negligible, faint, log_softmax, rescaled
 from bayesrob.predictive.kinds import AboutMean, DrawMean, MeanOutputs, Objective, Pooled, value_and_slope
 from bayesrob.predictive.objectives import PredictiveLoss
+from bayesrob.predictive.summing import InputSum, multiplied
 from bayesrob.types import Batch, DrawLogits, Labels, Outputs
 
 __all__ = [
@@ -129,6 +131,7 @@ def gradient(
     *,
     num_draws: int,
     prediction: LogPredictive | None = None,
+    scaled: bool = False,
 ) -> Batch:
     """d objective(x_n) / d x_n for every point n (each point's own gradient: no 1/batch).
 
@@ -140,39 +143,50 @@ def gradient(
         likelihood: what the outputs say about a label.
         num_draws: how many draws the stream has.
         prediction: for a classifier, where the averaged prediction at `x` is summed up in the same pass.
+        scaled: True: each point's gradient may have a positive factor, with which its direction is not lost in float32.
     """
     x = x.detach()
     if num_draws > 1:  # in the order in memory that batched products want; sums take it over
         x = feature_major(x).contiguous().view(*x.shape[1:], len(x)).movedim(-1, 0)
+    sums = InputSum(x)
     if isinstance(objective, Pooled):
         pooled = LogPredictive() if prediction is None else prediction
-        return _pooled(stream, x, y, objective, num_draws=num_draws, prediction=pooled)
+        _pooled(stream, x, y, objective, sums, num_draws=num_draws, prediction=pooled)
+        return sums.result(scaled=scaled)
     if isinstance(objective, PredictiveLoss):
-        return _predictive_loss(stream, x, y, likelihood, num_draws=num_draws, prediction=prediction)
+        _predictive_loss(stream, x, y, likelihood, sums, num_draws=num_draws, prediction=prediction)
+        return sums.result(scaled=scaled).neg_()
     if isinstance(objective, AboutMean):  # two passes; the first needs no gradient
         mean = MeanOutputs()
         for f in stream():
             mean.add(f.vjp(x)[0])
         objective = objective.about(mean.value)
     assert isinstance(objective, DrawMean)
-    total, loss = torch.zeros_like(x), x.new_zeros(len(x))
+    mean, loss = objective, x.new_zeros(len(x))
     for f in stream():
         outputs, pullback = f.vjp(x)
         if prediction is not None:
             prediction.add(outputs)
-            loss += objective.per_draw(outputs, y, likelihood).sum(0)
-        pullback(objective.slope(outputs, y, likelihood), total)
+            loss += mean.per_draw(outputs, y, likelihood).sum(0)
+        apart = functools.partial(mean.rescaled_slope, outputs, y, likelihood)
+        sums.add(mean.slope(outputs, y, likelihood), apart, pullback)
     if prediction is not None:
         prediction.loss = loss / num_draws
-    return total.div_(num_draws)
+    return sums.result(scaled=scaled).div_(num_draws)
 
 
 def _predictive_loss(
-    stream: Stream, x: Batch, y: Labels, likelihood: Likelihood, *, num_draws: int, prediction: LogPredictive | None
-) -> Batch:
+    stream: Stream,
+    x: Batch,
+    y: Labels,
+    likelihood: Likelihood,
+    sums: InputSum,
+    *,
+    num_draws: int,
+    prediction: LogPredictive | None,
+) -> None:
     """One pass: the gradient of a log-sum-exp over all draws averages those of the chunks, weighted by their sums."""
     log_sum: Tensor | None = None
-    mean = torch.zeros_like(x)
     for f in stream():
         outputs, pullback = f.vjp(x)
         if prediction is not None:
@@ -181,29 +195,35 @@ def _predictive_loss(
         chunk_sum = log_prob.logsumexp(0)
         new_sum = chunk_sum if log_sum is None else torch.logaddexp(log_sum, chunk_sum)
         if log_sum is not None:
-            mean *= per_point((log_sum - new_sum).exp(), x)
-        score = likelihood.score(outputs, likelihood.encode(y, outputs.shape[-1], outputs))
-        pullback(score.mul_((log_prob - new_sum).exp_().unsqueeze(-1)), mean)
+            sums.fade(log_sum - new_sum)
+        log_weight, code = log_prob - new_sum, likelihood.encode(y, outputs.shape[-1], outputs)
+        apart = functools.partial(_weighted_score, likelihood, outputs, code, log_weight)
+        sums.add(likelihood.score(outputs, code).mul_(log_weight.exp().unsqueeze(-1)), apart, pullback)
         log_sum = new_sum
     if prediction is not None and log_sum is not None:
         prediction.loss = math.log(num_draws) - log_sum
-    return mean.neg_()
 
 
-def _pooled(stream: Stream, x: Batch, y: Labels, objective: Pooled, *, num_draws: int, prediction: LogPredictive) -> Batch:
+def _weighted_score(likelihood: Likelihood, outputs: Tensor, code: Tensor, log_weight: Tensor) -> Rescaled:
+    score, log_size = likelihood.rescaled_score(outputs, code)
+    return Rescaled(score, log_size + log_weight)
+
+
+def _pooled(
+    stream: Stream, x: Batch, y: Labels, objective: Pooled, sums: InputSum, *, num_draws: int, prediction: LogPredictive
+) -> None:
     """Two passes: the averaged prediction without gradients, then each chunk's share of its gradient (chain rule)."""
     for f in stream():
         prediction.add(f.vjp(x)[0])
     log_predictive = prediction.value
     prediction.loss, outer = value_and_slope(lambda value: objective.loss(value, y), log_predictive)
     outer /= num_draws
-    total = torch.zeros_like(x)
     for f in stream():
         outputs, pullback = f.vjp(x)
         log_probabilities = log_softmax(outputs)
         weight = (log_probabilities - log_predictive).exp_().mul_(outer)
-        pullback(weight.addcmul_(log_probabilities.exp_(), weight.sum(-1, keepdim=True), value=-1), total)
-    return total
+        slope = weight.addcmul_(log_probabilities.exp_(), weight.sum(-1, keepdim=True), value=-1)
+        sums.add(slope, functools.partial(rescaled, slope), pullback)
 
 
 def draw_gradients(
@@ -233,6 +253,13 @@ def draw_gradients(
             # A copy of the input for each draw, or their gradients would be summed.
             outputs, pullback = f.vjp(x.expand(f.num_draws, *x.shape), per_draw=True)
             values = objective.per_draw(outputs, y, likelihood)
+            slope = objective.slope(outputs, y, likelihood)
+            is_faint, apart = slope.abs().amax(-1) < faint(slope.dtype), None
+            if bool(is_faint.any()):
+                apart = objective.rescaled_slope(outputs, y, likelihood)
+                slope = torch.where(is_faint.unsqueeze(-1), apart.slope, slope)
             g = x.new_zeros(f.num_draws, *x.shape)
-            pullback(objective.slope(outputs, y, likelihood), g)
+            pullback(drop_negligible(slope), g)
+            if apart is not None:
+                multiplied(g, torch.where(is_faint, apart.log_size, 0.0))
         yield values, g

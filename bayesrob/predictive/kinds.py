@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesrob.models import Likelihood
+from bayesrob.numerics import Rescaled, rescaled
 from bayesrob.types import DrawLogits, Labels, Outputs
 
 __all__ = ["AboutMean", "DrawMean", "MeanOutputs", "Objective", "Pooled", "value_and_slope"]
@@ -38,6 +39,13 @@ class DrawMean(Objective):
     def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
         """Derivative of `per_draw` with respect to each draw's outputs."""
         return value_and_slope(lambda outputs: self.per_draw(outputs, y, likelihood), outputs)[1]
+
+    def rescaled_slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Rescaled:
+        """`slope` with the size of each draw's at each point apart: asked for where float32 is about to lose it.
+
+        An objective that knows a formula for it overrides this: then the direction stays right however small the slope.
+        """
+        return rescaled(self.slope(outputs, y, likelihood))
 
 
 class Pooled(Objective):

@@ -41,7 +41,7 @@ from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
 from bayesrob.models import Categorical, Likelihood
-from bayesrob.numerics import categorical_log_likelihood, categorical_score, log_mean_exp
+from bayesrob.numerics import Rescaled, categorical_log_likelihood, categorical_score, log_mean_exp
 from bayesrob.predictive.kinds import AboutMean, DrawMean, Objective, Pooled
 from bayesrob.types import DrawLogits, Labels, Outputs
 
@@ -72,6 +72,10 @@ class ExpectedLoss(DrawMean):
 
     def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
         return likelihood.score(outputs, likelihood.encode(y, outputs.shape[-1], outputs)).neg_()
+
+    def rescaled_slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Rescaled:
+        score, log_size = likelihood.rescaled_score(outputs, likelihood.encode(y, outputs.shape[-1], outputs))
+        return Rescaled(score.neg_(), log_size)
 
 
 class DoubleSoftmaxPerDraw(DrawMean):
@@ -148,6 +152,9 @@ class _TowardsRival(DrawMean):
     def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
         return likelihood.score(outputs, likelihood.encode(self.rival(y), outputs.shape[-1], outputs))
 
+    def rescaled_slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Rescaled:
+        return likelihood.rescaled_score(outputs, likelihood.encode(self.rival(y), outputs.shape[-1], outputs))
+
 
 @dataclasses.dataclass(frozen=True)
 class _BiasAbout(DrawMean):
@@ -166,6 +173,13 @@ class _BiasAbout(DrawMean):
         else:
             slope = 2 * (self.mean - y) / self.mean.shape[-1]
         return torch.zeros_like(outputs).add_(slope)
+
+    def rescaled_slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> Rescaled:
+        if not isinstance(likelihood, Categorical):
+            return super().rescaled_slope(outputs, y, likelihood)
+        mean, draws = self.mean, len(outputs)
+        score, log_size = likelihood.rescaled_score(mean, likelihood.encode(y, mean.shape[-1], mean))
+        return Rescaled(score.neg_().repeat(draws, 1, 1), log_size.repeat(draws, 1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bayesrob.inference.training.learner import Learner
 from bayesrob.inference.training.live import LiveNetwork
 from bayesrob.models import BayesianNetwork, Likelihood
+from bayesrob.numerics import without_negligible
 from bayesrob.predictive import HeldDraws
 from bayesrob.types import Batch, Labels
 
@@ -64,6 +65,8 @@ def penalised(net: nn.Module, model: nn.Module, likelihood: Likelihood, num_data
     bnn = model if isinstance(model, BayesianNetwork) else None
 
     def criterion(outputs: Tensor, y: Tensor) -> Tensor:
+        if outputs.requires_grad:
+            outputs.register_hook(without_negligible)
         value = -likelihood.total(outputs, y) / len(y)
         return value if bnn is None else value - bnn.log_prior(bnn.flatten(dict(net.named_parameters()))) / num_data
 
