@@ -41,7 +41,7 @@ from torch import Tensor
 
 from bayesrob.errors import InputError, check_name
 from bayesrob.models import Categorical, Likelihood
-from bayesrob.numerics import Rescaled, categorical_log_likelihood, categorical_score, log_mean_exp
+from bayesrob.numerics import Rescaled, categorical_log_likelihood, log_mean_exp
 from bayesrob.predictive.kinds import AboutMean, DrawMean, Objective, Pooled
 from bayesrob.types import DrawLogits, Labels, Outputs
 
@@ -169,7 +169,7 @@ class _BiasAbout(DrawMean):
 
     def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
         if isinstance(likelihood, Categorical):
-            slope = -categorical_score(self.mean, likelihood.encode(y, self.mean.shape[-1], self.mean))
+            slope = -likelihood.score(self.mean, likelihood.encode(y, self.mean.shape[-1], self.mean))
         else:
             slope = 2 * (self.mean - y) / self.mean.shape[-1]
         return torch.zeros_like(outputs).add_(slope)
@@ -201,7 +201,7 @@ class _VarianceAbout(DrawMean):
     def slope(self, outputs: DrawLogits, y: Labels, likelihood: Likelihood) -> DrawLogits:
         if isinstance(likelihood, Categorical):
             k = likelihood.encode(self.mean.argmax(-1), self.mean.shape[-1], self.mean)
-            slope = categorical_score(self.mean, k) - categorical_score(outputs, k)
+            slope = likelihood.score(self.mean, k) - likelihood.score(outputs, k)
         else:
             slope = 2 * (outputs - self.mean) / self.mean.shape[-1]
         return slope.masked_fill_(agree(outputs, self.mean).unsqueeze(-1), 0.0)

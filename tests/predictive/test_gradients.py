@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from bayesrob.attacks import PGD
 from bayesrob.errors import InputError, UnknownNameError
 from bayesrob.models import Normal
-from bayesrob.predictive import OBJECTIVES, Predictive
+from bayesrob.predictive import OBJECTIVES, HeldDraws, Predictive
 from tests.predictive.helpers import (
     SHAPES,
     data,
@@ -24,6 +27,16 @@ REGRESSION = ["expected_loss", "predictive_loss", "bias", "variance"]
 CHUNKS = [1, 3, 7]
 
 
+def in_two_classes() -> HeldDraws:
+    post = held()
+    *_, weight, bias = post.weights
+    weights = {**post.weights, weight: post.weights[weight][:, :2], bias: post.weights[bias][:, :2]}
+    net = copy.deepcopy(post.net)
+    last = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1]
+    last.weight, last.bias = nn.Parameter(last.weight[:2]), nn.Parameter(last.bias[:2])
+    return HeldDraws(net, weights, input_shape=post.input_shape, out_features=2)
+
+
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize(("name", "objective"), CLASSIFICATION)
 def test_classification_gradient_is_that_of_the_definition(monkeypatch, name, objective, chunk):
@@ -32,6 +45,15 @@ def test_classification_gradient_is_that_of_the_definition(monkeypatch, name, ob
     in_chunks_of(monkeypatch, chunk)
     ours = post.input_gradient(x, y, objective)
     torch.testing.assert_close(ours, defined_gradient(objective, post, x, y), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_gradient_of_two_classes_is_that_of_the_definition(objective):
+    """Two have a closed form of their own; the objectives about the draws' mean once mixed it up with that of more."""
+    post = in_two_classes()
+    x, y = data()
+    ours = post.input_gradient(x, y % 2, objective)
+    torch.testing.assert_close(ours, defined_gradient(objective, post, x, y % 2), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
