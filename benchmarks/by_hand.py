@@ -48,23 +48,23 @@ class HandNetwork:
 
 
 class HandHMC:
-    """HMC of that network with N(0, 1) priors: leapfrog on `HandNetwork`'s gradient."""
+    """HMC of that network with normal priors of these scales: leapfrog on `HandNetwork`'s gradient."""
 
-    def __init__(self, sizes: Sequence[int], x: Tensor, y: Tensor):
-        self.net = HandNetwork(sizes)
+    def __init__(self, sizes: Sequence[int], x: Tensor, y: Tensor, prior_scales: Tensor):
+        self.net, self.precision = HandNetwork(sizes), prior_scales.square().reciprocal()
         self.x, self.target = x, torch.nn.functional.one_hot(y, sizes[-1]).to(x)
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The log likelihood, and the gradient of the log joint."""
         value, gradient = self.net.gradient(theta, self.x, self.target)
-        return value, gradient.sub_(theta)
+        return value, gradient.addcmul_(theta, self.precision, value=-1)
 
     @torch.no_grad()
     def run(self, theta: Tensor, samples: int, num_steps: int, step: float) -> Tensor:
         """`[samples, weight]` draws."""
         draws = torch.empty(samples, len(theta))
         value, gradient = self.gradient(theta)
-        value = value - 0.5 * theta @ theta
+        value = value - 0.5 * theta @ (self.precision * theta)
         for s in range(samples):
             p = torch.randn_like(theta)
             energy = 0.5 * p @ p - value
@@ -74,7 +74,7 @@ class HandHMC:
                 q.add_(p, alpha=step)
                 new_value, new_gradient = self.gradient(q)
                 p.add_(new_gradient, alpha=step if i < num_steps - 1 else 0.5 * step)
-            new_value = new_value - 0.5 * q @ q
+            new_value = new_value - 0.5 * q @ (self.precision * q)
             if torch.rand(()) < (energy - 0.5 * p @ p + new_value).exp():
                 theta, value, gradient = q, new_value, new_gradient
             draws[s] = theta

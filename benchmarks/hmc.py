@@ -2,14 +2,19 @@
 
 python benchmarks/hmc.py [--runs 5] [--no-peers] [--fit-samples N] [--smoke]
 
+The tables "at a draw of a chain" start at the weights that 80 transitions on 1,000 images of MNIST (or half moons) led to,
+in ours and in every other way; "bayesrob, initial weights" is the same work on the same data at a random initialisation.
+
 A whole fit is of 500 samples at 2-32-32-2, of fewer at the larger networks, where 500 would take minutes for every way and
 run (`--fit-samples` asks for as many at all of them): the fewer, the more compilation counts.
 """
 
 from __future__ import annotations
 
+import argparse
+
 from by_hand import HandHMC
-from problems import dataset_and_model, fast_route, name_of
+from problems import PRIORS, FromOwnWeights, dataset_and_model, fast_route, name_of, share_of_denormals, trained
 from timing import Ways, alternate, header, options, table
 
 import bayesrob as br
@@ -18,6 +23,9 @@ STEPS, STEP = 10, 1e-4
 # Sizes, points, samples (enough gradients that the first one, which is not counted, does not count), samples of a whole fit.
 CASES = (((2, 32, 32, 2), 2000, 200, 500), ((2, 128, 128, 2), 5000, 30, 60), ((784, 512, 512, 10), 5000, 4, 4))
 SMOKE = (((2, 8, 8, 2), 50, 5, 5), ((20, 128, 128, 10), 50, 3, 5))
+# Sizes and samples at trained weights.
+TRAINED = (((2, 32, 32, 2), 60), ((784, 32, 32, 10), 20), ((784, 128, 10), 15), ((784, 512, 512, 10), 3))
+SMOKE_TRAINED = (((2, 8, 8, 2), 5), ((20, 128, 128, 10), 3))
 
 
 def main() -> None:
@@ -26,7 +34,7 @@ def main() -> None:
     for sizes, num_points, samples, fit_samples in SMOKE if settings.smoke else CASES:
         dataset, bnn = dataset_and_model(sizes, num_points)
         x, y = dataset.x_train, dataset.y_train
-        hand = HandHMC(sizes, x, y)
+        hand = HandHMC(sizes, x, y, bnn.prior_scales)
         theta = bnn.flatten(dict(bnn.net.named_parameters())).detach()
         reference = br.models.LogJoint(bnn, x, y).gradient(theta)[1]
         error = float((hand.gradient(theta)[1] - reference).abs().max() / reference.abs().max())
@@ -66,6 +74,36 @@ def main() -> None:
         if settings.peers:
             seconds = alternate(ways, settings.runs)
             print(table(f"Whole fit of {samples} samples, {title}", seconds, unit="s", ways=ways), flush=True)
+    for sizes, samples in SMOKE_TRAINED if settings.smoke else TRAINED:
+        for prior in PRIORS:
+            at_trained_weights(sizes, samples, prior, settings)
+
+
+def at_trained_weights(sizes: tuple[int, ...], samples: int, prior: str, settings: argparse.Namespace) -> None:
+    """Print the table of gradients at a draw of a chain under the prior."""
+    dataset, bnn, _ = trained(sizes, prior)
+    x, y = dataset.x_train, dataset.y_train
+    hand = HandHMC(sizes, x, y, bnn.prior_scales)
+    theta = bnn.flatten(dict(bnn.net.named_parameters())).detach()
+    reference = br.models.LogJoint(bnn, x, y).gradient(theta)[1]
+    at_first = br.models.BayesianNetwork(br.nets.initialise(bnn.net, 0), prior_scale=bnn.prior_scale)
+    # Small steps, so that the chain stays at such weights and every way does as many gradients there.
+    method = FromOwnWeights(num_samples=samples, warmup=0, step_size=1e-5, num_steps=STEPS, num_chains=1)
+    ways = Ways(settings.peers)
+    ways.add("by hand", lambda: hand.run(theta, samples, STEPS, 1e-5))
+    ways.add("bayesrob", lambda: method.fit(bnn, dataset))
+    ways.add("bayesrob, initial weights", lambda: method.fit(at_first, dataset))
+    job = (bnn, x, y, samples, STEPS, 1e-5, reference)
+    ways.peer("Pyro HMC(model)", "with_pyro", "hmc", *job)
+    ways.peer("Pyro HMC(flat potential)", "with_pyro", "hmc", *job, flat=True)
+    ways.peer("NumPyro HMC kernel, compiled", "with_numpyro", "hmc_kernel", *job)
+    ways.peer("BlackJAX HMC kernel, compiled", "with_blackjax", "hmc", *job)
+    ways.peer("posteriors BAOA (Langevin; it has no HMC)", "with_posteriors", "langevin", *job)
+    seconds = alternate(ways, settings.runs)
+    title = (
+        f"HMC at a draw of a chain, {prior} prior, {name_of(sizes)}, {len(x):,} points; {share_of_denormals(bnn, dataset)}"
+    )
+    print(table(title, seconds, samples * STEPS, "ms per gradient", ways), flush=True)
 
 
 if __name__ == "__main__":

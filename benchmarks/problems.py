@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,10 @@ from bayesrob.data import Dataset
 from bayesrob.models import BayesianNetwork
 from bayesrob.predictive import HeldDraws
 
-__all__ = ["dataset_and_model", "fast_route", "held_draws", "name_of", "network", "points"]
+__all__ = [
+    "PRIORS", "FromOwnWeights", "dataset_and_model", "fast_route", "held_draws", "learnable", "name_of", "network", "points",
+    "share_of_denormals", "trained",
+]  # fmt: skip
 
 
 def network(sizes: Sequence[int]) -> nn.Sequential:
@@ -35,6 +39,55 @@ def dataset_and_model(sizes: Sequence[int], num: int) -> tuple[Dataset, Bayesian
     """`points` as training data, and a network with N(0, 1) priors."""
     x, y = points(sizes, num)
     return br.data.from_arrays(x, y, x[:10], y[:10], num_classes=sizes[-1]), BayesianNetwork(network(sizes))
+
+
+PRIORS = {"N(0, 1)": 1.0, "fan-in": "fan_in"}
+"""Priors under which chains are run to trained weights."""
+
+
+def trained(sizes: Sequence[int], prior: str, num: int = 1000, draws: int = 1) -> tuple[Dataset, BayesianNetwork, HeldDraws]:
+    """Real data, a network whose weights are the last draw of an HMC chain of 80 transitions on them, and its last draws.
+
+    MNIST where it is on disk, else ten classes that a network can learn; half moons for inputs of two values.
+    """
+    dataset = learnable(sizes, num)
+    bnn = BayesianNetwork(network(sizes), prior_scale=PRIORS[prior])
+    post = br.inference.HMC(num_samples=draws, warmup=80, num_steps=10, num_chains=1).fit(bnn, dataset)
+    with torch.no_grad():
+        for name, parameter in bnn.net.named_parameters():
+            parameter.copy_(post.weights[name][-1])
+    return dataset, bnn, post
+
+
+def learnable(sizes: Sequence[int], num: int) -> Dataset:
+    """MNIST, ten classes around centres, or half moons; `num` training points and 500 others."""
+    if sizes[0] == 2:
+        return br.data.load("half_moons", n_train=num, n_test=500)
+    if sizes[0] == 784:
+        with contextlib.suppress(br.errors.BayesrobError):
+            mnist = br.data.load("mnist", n_train=num, n_test=500)
+            return dataclasses.replace(mnist, x_train=mnist.x_train.flatten(1), x_test=mnist.x_test.flatten(1))
+    generator = torch.Generator().manual_seed(2)
+    centres = torch.rand(sizes[-1], sizes[0], generator=generator)
+    y = torch.randint(sizes[-1], (num + 500,), generator=generator)
+    x = (centres[y] + 0.4 * torch.randn(len(y), sizes[0], generator=generator)).clamp_(0, 1)
+    return br.data.from_arrays(x[:num], y[:num], x[num:], y[num:], num_classes=sizes[-1], name="ten classes around centres")
+
+
+class FromOwnWeights(br.inference.HMC):
+    """HMC whose chain starts at the network's own weights."""
+
+    def _start(self, bnn: BayesianNetwork, generator: torch.Generator, seed: int, chain: int) -> Tensor:
+        return bnn.flatten(dict(bnn.net.named_parameters())).detach()
+
+
+def share_of_denormals(bnn: BayesianNetwork, dataset: Dataset) -> str:
+    """How many probabilities of the network at the data are denormal, and how many zero."""
+    with torch.no_grad():
+        p = bnn.net(dataset.x_train).softmax(1)
+    denormal = (p > 0) & (p < torch.finfo(p.dtype).tiny)
+    found = f"{float(denormal.float().mean()):.1%} of the probabilities denormal, {float((p == 0).float().mean()):.1%} zero"
+    return f"{dataset.name}: {found}"
 
 
 def held_draws(sizes: Sequence[int], num_draws: int) -> HeldDraws:

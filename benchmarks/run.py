@@ -2,7 +2,7 @@
 
 python benchmarks/run.py [case ...] [--runs 5] [--out docs/benchmarks.md] [--no-peers] [--smoke]
 
-Cases: hmc nuts pgd strength svi ensemble replicates adversarial memory rates sweep; all of them if none is named. The peers
+Cases: hmc nuts pgd strength svi sgd ensemble replicates adversarial memory rates sweep; all if none is named. The peers
 are installed into benchmarks/.venv, which borrows torch and bayesrob from the interpreter that runs this (where it has none,
 bayesrob is installed too). Each case is a process of its own. `--out` writes each case's section of that page anew and
 leaves what stands around it; given a folder, it writes a page for each case there. Let nothing else run: torch's threads
@@ -25,7 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = HERE / ".venv"
-CASES = ("hmc", "nuts", "pgd", "strength", "svi", "ensemble", "replicates", "adversarial", "memory", "rates", "sweep")
+CASES = ("hmc", "nuts", "pgd", "strength", "svi", "sgd", "ensemble", "replicates", "adversarial", "memory", "rates", "sweep")
 
 
 def environment() -> Path:

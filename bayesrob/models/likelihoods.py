@@ -159,7 +159,7 @@ def _margin(outputs: Tensor, code: Tensor) -> Tensor:
 
 def _two_class_score(margin: Tensor, code: Tensor) -> Tensor:
     """`categorical_score` by one sigmoid, right to relative precision for confident networks too; overwrites `margin`."""
-    return code * drop_negligible(margin.neg_().sigmoid_()).unsqueeze(-1)
+    return code * drop_negligible(margin.neg_().sigmoid_(), positive=True).unsqueeze(-1)
 
 
 @dataclasses.dataclass(frozen=True)

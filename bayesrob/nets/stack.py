@@ -36,7 +36,7 @@ _FROM_OUTPUT: dict[type[nn.Module], tuple[Callable[[Any, Tensor], Any], Callable
         lambda layer, d, h: drop_negligible(_aten.tanh_backward.grad_input(d, h, grad_input=d)),
     ),
     nn.Sigmoid: (
-        lambda layer, h: drop_negligible(torch.sigmoid_(h)),
+        lambda layer, h: drop_negligible(torch.sigmoid_(h), positive=True),
         lambda layer, d, h: drop_negligible(_aten.sigmoid_backward.grad_input(d, h, grad_input=d)),
     ),
 }

@@ -60,13 +60,13 @@ def _probabilities(logits: Tensor) -> Tensor:
     floor = logits.amax(-1, keepdim=True).add_(math.log(torch.finfo(logits.dtype).tiny) + 4)
     raised = torch.maximum(logits, floor)
     strided = raised.ndim > 1 and raised.mT.is_contiguous()
-    return drop_negligible(raised.mT.softmax(-2).mT if strided else raised.softmax(-1))
+    return drop_negligible(raised.mT.softmax(-2).mT if strided else raised.softmax(-1), positive=True)
 
 
 def _probabilities_of(logs: Tensor) -> Tensor:
     """Their exponential, in place, where it is not negligible."""
     size = negligible(logs.dtype)
-    return (torch.nn.functional.threshold_(logs, math.log(size), -torch.inf) if size else logs).exp_()
+    return (torch.threshold_(logs, math.log(size), -torch.inf) if size else logs).exp_()
 
 
 def categorical_log_likelihood(logits: Float[Tensor, "*draws batch cls"], labels: Int[Tensor, " batch"]) -> Tensor:

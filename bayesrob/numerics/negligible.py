@@ -38,10 +38,17 @@ def faint(dtype: torch.dtype) -> float:
     return negligible(dtype) * 1024 / torch.finfo(dtype).eps
 
 
-def drop_negligible(values: Tensor) -> Tensor:
-    """Set what is negligible in `values` to zero, in place; NaNs stay. To be called without gradients."""
+def drop_negligible(values: Tensor, *, positive: bool = False) -> Tensor:
+    """Set what is negligible in `values` to zero, in place; NaNs stay. To be called without gradients.
+
+    Args:
+        values: any numbers.
+        positive: whether none of them is below zero, which is faster.
+    """
     size = negligible(values.dtype)
-    return _aten.hardshrink.out(values, size, out=values) if size else values
+    if not size:
+        return values
+    return torch.threshold_(values, size, 0.0) if positive else _aten.hardshrink.out(values, size, out=values)
 
 
 class Rescaled(NamedTuple):

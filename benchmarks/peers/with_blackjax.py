@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from peers.jax_net import check_gradient, log_joint, parameters
+from peers.jax_net import check_gradient, log_joint, parameters, prior_scales
 
 import blackjax  # isort: skip  # after jax_net, which says which device JAX uses
 
@@ -18,8 +18,8 @@ def hmc(bnn, x, y, samples, num_steps, step, reference):
     x, y = jnp.asarray(x.numpy()), jnp.asarray(y.numpy())
     check_gradient(bnn, x, y, reference)
     weights = parameters(bnn)
-    names, size = list(weights), len(ravel_pytree(weights)[0])
-    kernel = blackjax.hmc(lambda w: log_joint(w, names, x, y), step, jnp.ones(size), num_steps)
+    scales, size = prior_scales(bnn), len(ravel_pytree(weights)[0])
+    kernel = blackjax.hmc(lambda w: log_joint(w, scales, x, y), step, jnp.ones(size), num_steps)
     start = kernel.init(weights)
 
     def one(state, key):

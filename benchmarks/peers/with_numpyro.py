@@ -14,7 +14,7 @@ from numpyro import distributions, handlers, optim
 from numpyro.infer import HMC, MCMC, NUTS, SVI, Trace_ELBO, init_to_value
 from numpyro.infer.autoguide import AutoDiagonalNormal
 
-from peers.jax_net import check_gradient, log_joint, logits, parameters
+from peers.jax_net import check_gradient, log_joint, logits, parameters, prior_scales
 
 __all__ = ["hmc_fit", "hmc_kernel", "nuts_kernel", "nuts_run", "svi"]
 
@@ -22,11 +22,11 @@ FIXED = {"adapt_step_size": False, "adapt_mass_matrix": False}
 
 
 def model_of(bnn):
-    shapes = {name: p.shape for name, p in parameters(bnn).items()}
+    shapes, scales = {name: p.shape for name, p in parameters(bnn).items()}, prior_scales(bnn)
 
     def model(x, y, num_data=None):
         weights = {
-            name: numpyro.sample(name, distributions.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
+            name: numpyro.sample(name, distributions.Normal(0.0, scales[name]).expand(shape).to_event(len(shape)))
             for name, shape in shapes.items()
         }
         outputs = logits(weights, list(shapes), x)
@@ -37,8 +37,8 @@ def model_of(bnn):
 
 
 def potential_of(bnn, x, y):
-    names = list(parameters(bnn))
-    return lambda weights: -log_joint(weights, names, x, y)
+    scales = prior_scales(bnn)
+    return lambda weights: -log_joint(weights, scales, x, y)
 
 
 def hmc_kernel(bnn, x, y, samples, num_steps, step, reference):

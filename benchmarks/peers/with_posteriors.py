@@ -15,12 +15,13 @@ __all__ = ["langevin", "svi"]
 
 def log_joint_of(bnn, num_data):
     """log p(w) + num_data / batch log p(y | x, w), and nothing beside it."""
-    constant = 0.5 * bnn.num_weights * math.log(2 * math.pi)
+    constant = 0.5 * bnn.num_weights * math.log(2 * math.pi) + float(bnn.prior_scales.log().sum())
+    scales = bnn.unflatten(bnn.prior_scales)
 
     def log_joint(weights, batch):
         x, y = batch
         log_p = functional_call(bnn.net, weights, (x,)).log_softmax(-1)
-        prior = sum(w.square().sum() for w in weights.values())
+        prior = sum((w / scales[name]).square().sum() for name, w in weights.items())
         return log_p.gather(1, y[:, None]).mean() * num_data - 0.5 * prior - constant, torch.tensor([])
 
     return log_joint

@@ -22,7 +22,7 @@ def potential_of(bnn, x, y):
     def potential(parameters):
         theta = parameters["theta"]
         log_p = bnn.outputs(theta, x).log_softmax(-1)
-        return 0.5 * theta.square().sum() - log_p.gather(1, y[:, None]).sum()
+        return 0.5 * (theta / bnn.prior_scales).square().sum() - log_p.gather(1, y[:, None]).sum()
 
     return potential
 
