@@ -16,7 +16,18 @@ from bayesrob.analysis.evidence import (
     Steps,
     Tried,
 )
-from bayesrob.analysis.findings import BELIEVED, NOT_JUDGED, Check, Finding, allowed, attempt, thresholds, verdict
+from bayesrob.analysis.findings import (
+    BELIEVED,
+    DOUBTFUL,
+    NOT_JUDGED,
+    Check,
+    Finding,
+    allowed,
+    attempt,
+    state,
+    thresholds,
+    verdict,
+)
 from bayesrob.analysis.gradients import checked_prefixes, component_quantiles, gradient_statistics, mean_cosine
 from bayesrob.analysis.intervals import (
     LEVEL,
@@ -36,6 +47,7 @@ from bayesrob.analysis.validity import validity
 
 __all__ = [
     "BELIEVED",
+    "DOUBTFUL",
     "LEVEL",
     "MIN_BFMI",
     "NOT_JUDGED",
@@ -79,6 +91,7 @@ __all__ = [
     "smallest_perturbation",
     "soft_margin_svm",
     "split_gradients",
+    "state",
     "thresholds",
     "tradeoff",
     "uncertainty",

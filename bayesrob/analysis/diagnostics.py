@@ -22,7 +22,7 @@ variance, below which a chain does not reach the tails (ArviZ)."""
 
 def chain_diagnostics(
     log_likelihood: xr.DataArray,
-    sample_stats: xr.Dataset,
+    sample_stats: xr.Dataset | None,
     input_gradients: xr.DataArray | None = None,
     weights: xr.DataArray | None = None,
 ) -> xr.Dataset:
@@ -34,14 +34,15 @@ def chain_diagnostics(
 
     Args:
         log_likelihood: log probability of the true label, `[chain, draw, point]`.
-        sample_stats: statistics of the sampler, `[chain, draw]`, as the inference recorded them.
+        sample_stats: statistics of the sampler, `[chain, draw]`, as the inference recorded them; None: there are none.
         input_gradients: loss gradient of each draw at fixed points, `[chain, draw, point, direction]`; None to leave out.
         weights: some of the weights, `[chain, draw, weight]`; None to leave out.
 
     Returns:
-        Dataset with `rhat`, `ess_bulk` and `ess_tail` `[point]` of the log likelihood; `gradient_rhat` and
-        `gradient_ess_bulk` `[gradient_point, direction]`; `weight_rhat` and `weight_ess_bulk` `[weight]`. They are NaN
-        where they are undefined: for one chain, fewer than four draws, or draws that are all equal. `..._max` and
+        Dataset with `rhat`, `ess_bulk` and `ess_tail` `[point]` of the log likelihood; `gradient_rhat`,
+        `gradient_ess_bulk` and `gradient_ess_tail` `[gradient_point, direction]`; `weight_rhat` and `weight_ess_bulk`
+        `[weight]`. Of one chain R-hat compares its two halves, and can only tell that it has not arrived. They are NaN
+        where they are undefined: for fewer than four draws (eight of one chain), or draws that are all equal. `..._max` and
         `..._min` are the worst of each over the quantities that are not constant, and `..._constant` counts those that no
         draw of any chain changes, such as a log probability of a confident network that is exactly zero (the worst is NaN
         if all are constant; chains that do not move show in `distinct_draws`). The sampler's statistics are `divergences`,
@@ -64,8 +65,11 @@ def chain_diagnostics(
         table[f"{prefix}constant"] = constant.sum()
         table[f"{prefix}rhat_max"] = _worst(rhat, constant).max(skipna=False)
         table[f"{prefix}ess_bulk_min"] = _worst(bulk, constant).min(skipna=False)
-        if not prefix:
-            table["ess_tail"], table["ess_tail_min"] = tail, _worst(tail, constant).min(skipna=False)
+        if prefix != "weight_":
+            table[f"{prefix}ess_tail"] = tail
+            table[f"{prefix}ess_tail_min"] = _worst(tail, constant).min(skipna=False)
+    if sample_stats is None:
+        return table
     if "diverging" in sample_stats:
         table["divergences"] = sample_stats["diverging"].sum("draw")
     for name in ("acceptance_rate", "step_size"):
@@ -87,13 +91,21 @@ def _convergence(values: xr.DataArray, constant: xr.DataArray) -> tuple[xr.DataA
     undefined = xr.full_like(constant, np.nan, dtype=np.float64)
     if values.sizes["draw"] < 4:
         return undefined, undefined, undefined
+    halves = values if values.sizes["chain"] > 1 else _halves(values)
     # Chains that never moved divide by zero, which gives NaN. ArviZ counts constant draws as all effective, although
     # nothing is known about how they would have moved; here they are NaN.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        rhat = az.rhat(values).where(~constant) if values.sizes["chain"] > 1 else undefined
+        rhat = az.rhat(halves).where(~constant) if halves.sizes["draw"] >= 4 else undefined
         bulk, tail = (az.ess(values, method=method).where(~constant) for method in ("bulk", "tail"))
     return rhat, bulk, tail
+
+
+def _halves(values: xr.DataArray) -> xr.DataArray:
+    """Return the two halves of one chain as two chains."""
+    half = values.sizes["draw"] // 2
+    parts = [values.isel(draw=slice(i * half, (i + 1) * half)).drop_vars(["chain", "draw"], errors="ignore") for i in (0, 1)]
+    return xr.concat(parts, "chain")
 
 
 def _worst(values: xr.DataArray, constant: xr.DataArray) -> xr.DataArray:

@@ -177,6 +177,16 @@ class Evidence(Protocol):
     def info(self) -> Mapping:
         """What the inference wrote down about itself."""
 
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """Where the draws come from, one of `predictive.ORIGINS`."""
+
+    @property
+    @abstractmethod
+    def num_chains(self) -> int:
+        """The number of chains that the draws come from; 1 without chains."""
+
     @abstractmethod
     def log_probabilities(self) -> np.ndarray:
         """Log posterior predictive probabilities of the clean points, `[point, class]`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from bayesrob.analysis.evidence import Evidence, NotAvailable
@@ -14,14 +14,17 @@ from bayesrob.errors import BayesrobError, check_name
 __all__ = [
     "BELIEVED",
     "CHECKS",
+    "DOUBTFUL",
     "IMAGES",
     "NOT_JUDGED",
+    "RIVALS",
     "Check",
     "Finding",
     "allowed",
     "attempt",
     "check",
     "not_applicable",
+    "state",
     "thresholds",
     "verdict",
 ]
@@ -32,8 +35,17 @@ IMAGES = 2
 ROUNDING = 1e-9
 """The rounding error allowed in differences of accuracies."""
 
-BELIEVED, NOT_JUDGED = "believed", "not judged"
-"""Verdicts, beside "doubtful because of ..."; the second for one network, or a posterior that nothing is known about."""
+BELIEVED, DOUBTFUL, NOT_JUDGED = "believed", "doubtful", "not judged"
+"""The three states of a verdict. The last two are followed by "because" and the reason."""
+
+ALWAYS = ("outputs", "nothing_dropped")
+"""Checks of a figure that must have answered, or it is not judged: what the model puts out, and which points count."""
+RIVALS = ("objectives", "convergence", "gradient_free", "transfer")
+"""Checks of a figure of which one at least must have answered.
+
+What an attack leaves bounds robustness from above. It can be taken for the robustness only if something as strong, which
+might have found more, was tried and did not. One step and random points are weaker than any attack worth believing, so
+they may cast doubt, but are not enough to believe."""
 
 
 class Finding(NamedTuple):
@@ -42,6 +54,7 @@ class Finding(NamedTuple):
     value: float
     """What is compared with the threshold; NaN where nothing was measured."""
     passed: bool
+    """True only where the check answered and found nothing."""
     reason: str
     """A sentence or two with the numbers."""
     status: Literal["passed", "failed", "not_applicable", "error"] | None = None
@@ -51,6 +64,16 @@ class Finding(NamedTuple):
     def outcome(self) -> str:
         """The status in a table."""
         return self.status or ("passed" if self.passed else "failed")
+
+    @property
+    def answered(self) -> bool:
+        """Whether the check came to an answer, either way."""
+        return self.outcome in ("passed", "failed")
+
+    @property
+    def objects(self) -> bool:
+        """Whether the finding makes its verdict doubtful: the check failed, or ended in an error."""
+        return self.outcome in ("failed", "error")
 
 
 Judge = Callable[[Evidence, float], Finding]
@@ -114,8 +137,8 @@ def check(
 
 
 def not_applicable(reason: str) -> Finding:
-    """Return the finding of a check that has nothing to judge: it passes, because what cannot go wrong did not."""
-    return Finding(math.nan, True, reason, "not_applicable")
+    """Return the finding of a check that has nothing to judge: it neither passes nor fails, and is counted apart."""
+    return Finding(math.nan, False, reason, "not_applicable")
 
 
 def attempt(run: Judge, evidence: Evidence, threshold: float) -> Finding:
@@ -153,7 +176,33 @@ def allowed(check: Check, threshold: float) -> float:
     return threshold + ROUNDING if check.accuracy else threshold
 
 
-def verdict(failed: Iterable[str]) -> str:
-    """Return "believed", or "doubtful because of ..." with the names of the checks that failed."""
-    names = list(failed)
-    return f"doubtful because of {', '.join(names)}" if names else BELIEVED
+def verdict(findings: Mapping[str, Finding], about: Literal["attack", "posterior"]) -> str:
+    """Return "believed", "doubtful because of ..." with the names of checks, or "not judged because ..." with the reason.
+
+    A figure is believed if no check objects, all of `ALWAYS` answered, and one of `RIVALS` did. A posterior is believed if
+    `inference` answered and does not object.
+
+    Args:
+        findings: what the checks found, by their names; those about something else are passed over.
+        about: what the verdict is about.
+    """
+    mine = {name: one for name, one in findings.items() if CHECKS[name].verdict == about}
+    doubts = [name for name, one in mine.items() if one.objects]
+    if doubts:
+        return f"{DOUBTFUL} because of {', '.join(doubts)}"
+    answered = {name for name, one in mine.items() if one.answered}
+    if about == "posterior":
+        missing = [one.reason for name, one in mine.items() if name not in answered]
+        reason = missing[0].rstrip(".") if missing else ""
+        return f"{NOT_JUDGED} because {reason[:1].lower()}{reason[1:]}" if missing or not mine else BELIEVED
+    silent = [name for name in ALWAYS if name not in answered]
+    if silent:
+        return f"{NOT_JUDGED} because {' and '.join(silent)} did not answer"
+    if not answered.intersection(RIVALS):
+        return f"{NOT_JUDGED} because nothing as strong was tried beside it ({', '.join(RIVALS)})"
+    return BELIEVED
+
+
+def state(stated: str) -> str:
+    """Return the state of a verdict, one of `BELIEVED`, `DOUBTFUL` and `NOT_JUDGED`."""
+    return next(one for one in (BELIEVED, DOUBTFUL, NOT_JUDGED) if stated.startswith(one))

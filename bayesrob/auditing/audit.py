@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bayesrob import progress, rng
 from bayesrob._version import __version__
-from bayesrob.analysis import LEVEL, Finding, allowed, attempt, binomial_interval
+from bayesrob.analysis import BELIEVED, LEVEL, Finding, allowed, attempt, binomial_interval, verdict
 from bayesrob.analysis import thresholds as checked_thresholds
 from bayesrob.analysis.checks import CHECKS
 from bayesrob.arguments import number
@@ -65,10 +65,12 @@ def audit(
 
     Returns:
         DataTree. `checks`, over `check`: `number`, `question`, `value`, `threshold` (NaN value: nothing was measured),
-        `passed`, `status` ("passed", "failed", "not_applicable", which passes, or "error", which does not), `reason`,
+        `passed` (it answered and found nothing), `status` ("passed", "failed", "not_applicable" or "error"), `reason`,
         `source`, `about` ("attack" or "posterior"). `figures`: `accuracy`, `robust_accuracy`, `strongest_accuracy` with
-        Wilson intervals (`<name>_interval`), `attack_believed`, `posterior_believed`. `runs`, over `run`: `accuracy` of the
-        points that each was run on, `num_points` and, as a coordinate, `seconds`. Attributes hold settings as JSON.
+        Wilson intervals (`<name>_interval`); `attack_verdict` and `posterior_verdict` in words ("believed", "doubtful
+        because of ..." or "not judged because ..."), `attack_believed`, `posterior_believed`. `runs`, over `run`:
+        `accuracy` of the points that each was run on, `num_points` and, as a coordinate, `seconds`. Attributes hold
+        settings as JSON.
 
     Raises:
         InputError: a regression, an attack in another ball, points that do not fit, no gradient for an attack that needs it.
@@ -100,7 +102,7 @@ def audit(
             findings[name] = attempt(check.run, bench, allowed(check, limits[name]))
             advance(1)
     checks = _checks(findings, limits)
-    tree = xr.DataTree.from_dict({"checks": checks, "figures": _figures(runs, checks), "runs": _runs(runs)})
+    tree = xr.DataTree.from_dict({"checks": checks, "figures": _figures(runs, checks, findings), "runs": _runs(runs)})
     settings = {"eps": runs.eps, "norm": norm, "seed": seed, "level": level, "num_points": len(x)}
     tree.attrs.update(
         record(post),
@@ -132,14 +134,15 @@ def _checks(findings: Mapping[str, Finding], limits: Mapping[str, float]) -> xr.
     )
 
 
-def _figures(runs: Runs, checks: xr.Dataset) -> xr.Dataset:
+def _figures(runs: Runs, checks: xr.Dataset, findings: Mapping[str, Finding]) -> xr.Dataset:
     """The group `figures`; `checks` gets whether the attack and the posterior are believed as attributes."""
-    believed = {
-        f"{about}_believed": bool(checks["passed"].values[checks["about"].values == about].all())
-        for about in ("attack", "posterior")
-    }
+    stated = {"attack": verdict(findings, "attack"), "posterior": verdict(findings, "posterior")}
+    believed = {f"{about}_believed": words == BELIEVED for about, words in stated.items()}
     checks.attrs.update({name: int(value) for name, value in believed.items()})
-    figures = xr.Dataset(believed, coords={"bound": ["lower", "upper"]}, attrs={"level": LEVEL, "num_points": len(runs.x)})
+    words = {f"{about}_verdict": text for about, text in stated.items()}
+    figures = xr.Dataset(
+        {**believed, **words}, coords={"bound": ["lower", "upper"]}, attrs={"level": LEVEL, "num_points": len(runs.x)}
+    )
     for name, right in {
         "accuracy": runs.clean,
         "robust_accuracy": runs.audited.right,

@@ -104,6 +104,14 @@ class Bench(Evidence):
     def info(self) -> Mapping:
         return self.post.info
 
+    @property
+    def origin(self) -> str:
+        return self.post.origin
+
+    @property
+    def num_chains(self) -> int:
+        return getattr(self.post, "num_chains", 1)
+
     def log_probabilities(self) -> np.ndarray:
         return self._log_probabilities
 

@@ -6,22 +6,22 @@ import textwrap
 
 import xarray as xr
 
-from bayesrob.analysis import verdict
+from bayesrob.analysis import Finding, state, verdict
+from bayesrob.analysis.checks import CHECKS
 
 __all__ = ["summary", "verdicts"]
 
 MARKS = {"passed": "ok", "failed": "FAIL", "not_applicable": "n/a", "error": "ERROR"}
 
 
-def verdicts(tree: xr.DataTree) -> list[tuple[bool, str]]:
-    """Return the two verdicts in words, and whether each is believed."""
+def verdicts(tree: xr.DataTree) -> list[tuple[str, str]]:
+    """Return the two verdicts, of the figure and of the posterior: each its state, and a sentence."""
     checks = tree["checks"].to_dataset()
-    lines = []
-    for about, what in (("attack", "The attack's figure"), ("posterior", "The posterior")):
-        mine = checks.isel(check=checks["about"].values == about)
-        failed = mine["check"].values[~mine["passed"].values].tolist()
-        lines.append((not failed, f"{what} is {verdict(failed)}."))
-    return lines
+    # Out of the findings, as the verdicts in the tree are: audits of 0.1 have no verdicts in words.
+    columns = (checks[name].values.tolist() for name in ("check", "value", "passed", "reason", "status"))
+    findings = {name: Finding(*rest) for name, *rest in zip(*columns, strict=True) if name in CHECKS}
+    stated = {"The attack's figure": verdict(findings, "attack"), "The posterior": verdict(findings, "posterior")}
+    return [(state(words), f"{what} is {words}.") for what, words in stated.items()]
 
 
 def summary(tree: xr.DataTree, width: int = 110) -> str:

@@ -20,17 +20,22 @@ GRADIENT_POINTS, DIRECTIONS, WEIGHTS = 20, 10, 200
 
 
 def chain_groups(predictive: Predictive, x: Batch, y: Labels, index: Tensor, seed: int) -> dict[str, xr.Dataset]:
-    """Groups `sample_stats`, `log_likelihood`, `input_gradients`, `posterior`, `diagnostics`; none if there are no chains.
+    """Groups `log_likelihood`, `input_gradients`, `posterior`, `diagnostics` of draws of chains; none of others.
+
+    `sample_stats` is among them where the sampler left a record: what draws are as functions needs none.
 
     `input_gradients` holds each draw's loss gradient at the first 20 points, along the axes of inputs with at most ten
     components, along ten random unit directions of larger ones: every component has its part in them, where most
     single pixels of an image's border have none. `posterior` holds 200 weights, or all, drawn from `seed`.
     """
-    stats = sample_stats(predictive)
-    if stats is None or not isinstance(predictive, HeldDraws):
+    if not isinstance(predictive, HeldDraws) or predictive.origin != "chain" or predictive.num_draws < 2:
         return {}
-    chains = {"chain": stats["chain"].values, "draw": stats["draw"].values}
+    if predictive.num_draws % predictive.num_chains:  # chains of several lengths would not make a table
+        whole = predictive.num_draws - predictive.num_draws % predictive.num_chains
+        return chain_groups(predictive[:whole], x, y, index, seed) if whole else {}
+    stats = sample_stats(predictive)
     log_p = log_likelihood(predictive, x, y).assign_coords(point=index.numpy())
+    chains = {"chain": log_p["chain"].values, "draw": log_p["draw"].values}
     directions = _directions(x[0].numel(), seed)
     along = []
     for part in slices(min(len(x), GRADIENT_POINTS), 5):
@@ -44,7 +49,7 @@ def chain_groups(predictive: Predictive, x: Batch, y: Labels, index: Tensor, see
     where, values = _some_weights(predictive, seed)
     weights = xr.DataArray(values, dims=("chain", "draw", "weight"), coords={**chains, "weight": where})
     return {
-        "sample_stats": stats,
+        **({} if stats is None else {"sample_stats": stats}),
         "log_likelihood": xr.Dataset({"obs": log_p}),
         "input_gradients": xr.Dataset(
             {"gradient": gradients, "directions": (("component", "direction"), directions.numpy())}

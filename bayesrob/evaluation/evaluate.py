@@ -32,6 +32,13 @@ from bayesrob.types import Batch, Labels
 
 __all__ = ["evaluate"]
 
+DEFAULT: dict[str, Attack] = {
+    "random": Random(),
+    "fgsm": FGSM(),
+    "pgd": PGD(),
+    "pgd_margin": PGD(objective="margin_per_draw"),
+}
+"""Attacks where none are given. The last is there because a figure is not judged unless something as strong was tried."""
 GRADIENTS = ("expected_loss", "predictive_loss")
 """Objectives whose averaged gradients are measured."""
 IMAGES = 10
@@ -58,7 +65,8 @@ def evaluate(
     Args:
         predictive: a classifier.
         dataset: its test points are used.
-        attacks: by the name that the result gives them. None: random signs, FGSM and PGD, each with its defaults.
+        attacks: by the name that the result gives them. None: random signs, FGSM, PGD, and PGD on the draws' margin, each
+            with its defaults.
         num_points: how many test points, a subset drawn from `seed`; None, or more than there are: all.
         seed: fixes points, attacks and scoring draws.
         num_draws: draws for scoring and gradients; None: the predictive's own number.
@@ -71,9 +79,9 @@ def evaluate(
         `robustness`, over `attack`: what `analysis.robustness` returns; mean `queries` and `gradients` of a point;
         wall-clock `seconds`; for attacks that look for the smallest perturbation, `median_perturbation` in their own norm
         (NaN for the others). Over `threat`: the worst case of all attacks in one ball, point by point
-        (`analysis.worst_case`). Beside each accuracy the verdict of the checks, "believed" or "doubtful because of ..."
-        with the names of checks: `verdict` (can this accuracy be read as robustness?), `worst_case_verdict`, and
-        `posterior_verdict`, which may also be "not judged".
+        (`analysis.worst_case`). Beside each accuracy the verdict of the checks, "believed", "doubtful
+        because of ..." with the names of checks, or "not judged because ...": `verdict` (can this accuracy be read as
+        robustness?), `worst_case_verdict`, and `posterior_verdict`.
 
         `checks`, over `check` and `attack`: `value`, `passed`, `status`, `reason` (`worst_case_<name>` over `threat`), and
         `number`, `question`, `threshold`, `source`, `about` as in `br.audit`, which makes all checks.
@@ -96,7 +104,7 @@ def evaluate(
         >>> bool(scores["adversarial_accuracy"].sel(attack="pgd") <= scores["accuracy"])
         True
     """
-    attacks = {"random": Random(), "fgsm": FGSM(), "pgd": PGD()} if attacks is None else dict(attacks)
+    attacks = DEFAULT if attacks is None else dict(attacks)
     _check(predictive, dataset, attacks, level)
     whole("batch_size", batch_size)
     for draws in (num_draws, *(attack.num_draws for attack in attacks.values())):

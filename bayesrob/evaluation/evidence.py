@@ -102,6 +102,14 @@ class FigureEvidence(Evidence):
     def info(self) -> Mapping:
         return self.evaluated.predictive.info
 
+    @property
+    def origin(self) -> str:
+        return self.evaluated.predictive.origin
+
+    @property
+    def num_chains(self) -> int:
+        return getattr(self.evaluated.predictive, "num_chains", 1)
+
     def log_probabilities(self) -> np.ndarray:
         return self.evaluated.points["log_probability"].values
 
@@ -206,12 +214,16 @@ class FigureEvidence(Evidence):
         if self.sees == "nothing":
             raise NotAvailable(ALONE)
         accuracy = {name: float(right.mean()) for name, right in self._others(chosen).items()}
+        if not accuracy.keys() - {self.figure.attack}:  # a worst case's own carrier says nothing about it
+            raise NotAvailable(ALONE)
         return Compared(accuracy, "others in this ball leave")
 
     def _tried(self, chosen: Callable[[Attack], bool]) -> Tried:
         if self.figure.survivors is None:
             raise NotAvailable(ALONE)
         rows = np.flatnonzero(self.figure.survivors)
+        if not len(rows):
+            return Tried({}, 0, "nothing to try")
         broken = {name: ~right[rows] for name, right in self._others(chosen).items()}
         return Tried(broken, len(rows), "what this evaluation gave them")
 

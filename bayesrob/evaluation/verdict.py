@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesrob.analysis import NOT_JUDGED, Check, Finding, allowed, attempt, thresholds, verdict
+from bayesrob.analysis import Check, Finding, allowed, attempt, thresholds, verdict
 from bayesrob.analysis.checks import CHECKS
 from bayesrob.evaluation.evaluated import Evaluated, Figure
 from bayesrob.evaluation.evidence import FigureEvidence
@@ -62,9 +62,10 @@ def verdicts(evaluated: Evaluated, scores: xr.Dataset) -> tuple[xr.Dataset, xr.D
     }.items():
         judged[column] = "check", np.array(values)
     judged.attrs.update(checks=ABOUT, posterior_reason=posterior.reason)
-    stated = NOT_JUDGED if posterior.outcome == "not_applicable" else verdict([] if posterior.passed else ["inference"])
     return judged, scores.assign(
-        verdict=("attack", _words(by_attack)), worst_case_verdict=("threat", _words(by_threat)), posterior_verdict=stated
+        verdict=("attack", _words(by_attack)),
+        worst_case_verdict=("threat", _words(by_threat)),
+        posterior_verdict=verdict({"inference": posterior}, "posterior"),
     )
 
 
@@ -73,19 +74,20 @@ def _judge(evaluated: Evaluated, figure: Figure, limits: Mapping[str, float]) ->
     return {name: attempt(check.run, evidence, allowed(check, limits[name])) for name, check in answered().items()}
 
 
-def _failed(findings: Findings) -> list[str]:
-    return [name for name, one in findings.items() if not one.passed and CHECKS[name].verdict == "attack"]
-
-
 def _words(judged: Mapping[str, Findings]) -> np.ndarray:
-    return np.array([verdict(_failed(findings)) for findings in judged.values()], dtype=str)
+    return np.array([verdict(findings, "attack") for findings in judged.values()], dtype=str)
 
 
 def _carrier(evaluated: Evaluated, where: tuple[str, float], judged: Mapping[str, Findings], margin: float) -> str:
     """The attack that the worst case in a ball rests on."""
     accuracy = {name: float(evaluated.right[name].mean()) for name in judged if evaluated.balls.get(name) == where}
     near = [name for name in accuracy if accuracy[name] <= min(accuracy.values()) + margin]
-    return min(near, key=lambda name: (len(set(_failed(judged[name])) - COMPARED), accuracy[name]))
+
+    def faults(name: str) -> int:
+        found = judged[name].items()
+        return sum(one.objects and check not in COMPARED and CHECKS[check].verdict == "attack" for check, one in found)
+
+    return min(near, key=lambda name: (faults(name), accuracy[name]))
 
 
 def _columns(judged: Mapping[str, Findings], dim: str, prefix: str = "") -> xr.Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -58,6 +58,8 @@ class AdvBNN(MiniBatchMethod):
         >>> method.fit(bnn, ds, seed=0).num_draws
         50
     """
+
+    origin: ClassVar[str] = "guide"
 
     attack: AttackOnBatches
     alpha: float = 1.0

@@ -78,6 +78,9 @@ class AdversarialTraining(MiniBatchMethod):
     def schedule(self, num_data: int) -> Schedule:
         return self.base.schedule(num_data)
 
+    def _origin(self) -> str:
+        return self.base._origin()
+
     def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
         likelihood = super()._check(model, dataset)
         check_ball(self.attack, dataset.bounds, dataset.x_train[0].numel())

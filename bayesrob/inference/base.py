@@ -32,6 +32,8 @@ class Inference(abc.ABC):
 
     in_epochs: ClassVar[bool] = False
     """Whether the method trains in epochs, so that `fit` takes `each_epoch`."""
+    origin: ClassVar[str] = "unknown"
+    """Where its draws come from, one of `predictive.ORIGINS`."""
 
     def fit(self, model: nn.Module, dataset: Dataset, seed: int = 0, each_epoch: EachEpoch | None = None) -> Predictive:
         """Train on `dataset.x_train`, `dataset.y_train`.
@@ -110,6 +112,7 @@ class Inference(abc.ABC):
         """Write into `predictive.info` how it was made."""
         predictive.info.update(
             method=type(self).__name__,
+            origin=self._origin(),
             settings=self.settings(),
             seed=int(seed),
             dataset={"name": dataset.name, "n_train": len(dataset.x_train)},
@@ -117,6 +120,10 @@ class Inference(abc.ABC):
             versions={"bayesrob": __version__, "torch": torch.__version__},
             numerics=products.record(),
         )
+
+    def _origin(self) -> str:
+        """Where the method's draws come from, one of `predictive.ORIGINS`."""
+        return self.origin
 
     def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
         """Raise `InputError` if the model does not fit the data; return the likelihood."""

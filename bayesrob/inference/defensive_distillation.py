@@ -68,6 +68,9 @@ class DefensiveDistillation(Inference):
             good, f"base is {self.base!r}.", "Teacher and student are one network each.", "Give SGD() with its settings."
         )
 
+    def _origin(self) -> str:
+        return self.base._origin()
+
     def _check(self, model: nn.Module, dataset: Dataset) -> Likelihood:
         likelihood = super()._check(model, dataset)
         if not isinstance(likelihood, Categorical):

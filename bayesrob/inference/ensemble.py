@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class Ensemble(Inference):
         >>> post.num_draws
         3
     """
+
+    origin: ClassVar[str] = "members"
 
     size: int = 5
     bootstrap: bool = False

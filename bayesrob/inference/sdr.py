@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -77,6 +77,8 @@ class SDR(MiniBatchMethod):
         >>> post.num_draws  # the means
         1
     """
+
+    origin: ClassVar[str] = "noise"
 
     variance: Literal["decay", "learnable"] = "decay"
     epochs: int = 20

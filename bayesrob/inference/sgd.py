@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class SGD(MiniBatchMethod):
         >>> post.num_draws
         1
     """
+
+    origin: ClassVar[str] = "members"
 
     epochs: int | None = None
     lr: float = 1e-3

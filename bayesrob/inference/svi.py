@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bayesrob import rng
-from bayesrob.arguments import number, whole
+from bayesrob.arguments import number, require, whole
 from bayesrob.data import Dataset
 from bayesrob.errors import InputError, check_name
-from bayesrob.inference.base import require_bayesian
+from bayesrob.inference.base import EachEpoch, require_bayesian
 from bayesrob.inference.training import MiniBatchMethod, Optimizer, Schedule
 from bayesrob.inference.training.schedule import check_training, num_epochs
 from bayesrob.inference.variational.elbo import Estimator, LocalReparameterisation, Noise, SharedDraw
 from bayesrob.inference.variational.guides import Guide, LowRank, MeanField, Mirrored
+from bayesrob.inference.variational.khat import pareto_khat
 from bayesrob.inference.variational.learner import VariationalLearner
 from bayesrob.models import BayesianNetwork, FlatNetwork, Likelihood, network_of
 from bayesrob.nets import Stack, initialise
+from bayesrob.predictive import NormalDraws, Predictive
 from bayesrob.types import Weights
 
 __all__ = ["SVI"]
+
+KHAT_DRAWS = 1000
+"""Importance weights whose tail has enough of them to fit."""
+BACKWARD = 3
+"""Forward passes that a step of training costs as much as."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +69,9 @@ class SVI(MiniBatchMethod):
         beta_2: decay rate of Adam's average of squared gradients. 0.99 and not 0.999, because the first gradients, huge
             while the likelihood is far off, would else slow the standard deviations until the end: on exact linear-Gaussian
             posteriors variances after 2,000 steps were up to 17 times too large with 0.999, and 2.2 times with 0.99.
+        khat_draws: draws of the finished q whose importance weights tell how far it is from the posterior (k-hat, in
+            `info["khat"]` with its seconds; Yao et al. 2018). Each takes the log joint of all points. None: 1,000 if that
+            costs no more than the fit; 0: none, and the posterior is then not judged.
 
     Raises:
         InputError: settings that mean nothing; when fitting, a network without a prior unless `kl_weight` is 0, or
@@ -75,6 +85,8 @@ class SVI(MiniBatchMethod):
         torch.Size([3, 5, 2])
     """
 
+    origin: ClassVar[str] = "guide"
+
     epochs: int | None = None
     lr: float = 0.01
     batch_size: int = 256
@@ -87,6 +99,7 @@ class SVI(MiniBatchMethod):
     kl_weight: float = 1.0
     mirrored: bool = True
     beta_2: float = 0.99
+    khat_draws: int | None = None
 
     def __post_init__(self) -> None:
         check_training(self.epochs, self.lr, self.batch_size)
@@ -98,6 +111,46 @@ class SVI(MiniBatchMethod):
         number("kl_weight", self.kl_weight, "It weighs the divergence from the prior.", least=0)
         number("beta_2", self.beta_2, "Adam averages squares with it.", least=0, below=1)
         whole("num_draws", self.num_draws, "A prediction averages one at least.")
+        whole("khat_draws", self.khat_draws, "Each is one importance weight.", least=0, or_none=True)
+        require(
+            self.khat_draws is None or self.khat_draws == 0 or self.khat_draws >= KHAT_DRAWS,
+            f"khat_draws is {self.khat_draws}.",
+            "The largest weights of fewer draws have no shape that could be fitted.",
+            f"Give {KHAT_DRAWS:,} at least, or 0 for none.",
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Without `khat_draws` where it is None, so that fits that were saved before it existed are found again."""
+        return {name: value for name, value in super().settings().items() if name != "khat_draws" or value is not None}
+
+    def _run(
+        self,
+        model: nn.Module,
+        likelihood: Likelihood,
+        dataset: Dataset,
+        seed: int,
+        each_epoch: EachEpoch | None = None,
+    ) -> tuple[Predictive, list[str], dict[str, Any]]:
+        predictive, notes, record = super()._run(model, likelihood, dataset, seed, each_epoch)
+        return predictive, notes, {**record, "khat": self._khat(predictive, model, dataset, seed, notes)}
+
+    def _khat(
+        self, predictive: Predictive, model: nn.Module, dataset: Dataset, seed: int, notes: list[str]
+    ) -> dict[str, Any]:
+        """What `info["khat"]` says: the value, or why there is none."""
+        if not isinstance(model, BayesianNetwork) or not isinstance(predictive, NormalDraws) or self.kl_weight != 1:
+            return {"skipped": "the loss is not the evidence lower bound"}
+        if notes:
+            return {"skipped": "the fit has not settled"}
+        draws, epochs = self.khat_draws, self.schedule(len(dataset.x_train)).epochs
+        if draws is None and BACKWARD * epochs < KHAT_DRAWS:
+            return {"skipped": f"{KHAT_DRAWS:,} passes over the data cost more than {epochs} epochs; ask by khat_draws"}
+        if draws == 0:
+            return {"skipped": "khat_draws=0"}
+        like = model.prior_scales
+        x, y = dataset.x_train.to(like), dataset.y_train.to(like.device)
+        noise = rng.generator(seed, "svi", "khat")
+        return pareto_khat(predictive, model, x, y, num_draws=draws or KHAT_DRAWS, generator=noise)
 
     def learner(self, model: nn.Module, likelihood: Likelihood, dataset: Dataset, seed: int) -> VariationalLearner:
         return self.learner_from(None, model, likelihood, dataset, seed)

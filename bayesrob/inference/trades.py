@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,8 @@ class TRADES(MiniBatchMethod):
         >>> method.fit(net, ds, seed=0).num_draws
         1
     """
+
+    origin: ClassVar[str] = "members"
 
     beta: float = 6.0
     eps: float = 0.1

@@ -74,8 +74,9 @@ class LogJoint:
                 total = part if total is None or part is None else total + part
             return total, torch.addcmul(likelihood.gradient(), theta, self._precision, value=-1)
 
-    def value(self, theta: Float[Tensor, " weight"]) -> Tensor:
-        """log p(w, y | x), a float64 scalar."""
+    def value(self, theta: Float[Tensor, "*chain weight"]) -> Float[Tensor, "*chain"]:
+        """log p(w, y | x) at one weight vector or each of several, float64."""
         with torch.no_grad():
-            parts = [self.model.likelihood.total(self.model.outputs(theta, x), y) for x, y in self.chunks()]
-            return self.model.log_prior(theta) + torch.stack(parts).sum()
+            chunks = self.chunks(theta.shape[:-1].numel())
+            parts = [self.model.likelihood.total(self.model.outputs(theta, x), y) for x, y in chunks]
+            return self.model.log_prior(theta) + torch.stack(parts).sum(0)

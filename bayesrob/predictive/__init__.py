@@ -2,8 +2,9 @@
 
 from bayesrob.predictive.base import Predictive
 from bayesrob.predictive.checks import are_probabilities
+from bayesrob.predictive.draws import ORIGINS
 from bayesrob.predictive.fresh import FreshDraws
-from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws
+from bayesrob.predictive.gaussian import GaussianDraws, LowRankGaussianDraws, NormalDraws
 from bayesrob.predictive.gradients import DrawsFunction
 from bayesrob.predictive.held import HeldDraws
 from bayesrob.predictive.kinds import MeanOutputs, value_and_slope
@@ -18,6 +19,7 @@ from bayesrob.predictive.votes import majority
 
 __all__ = [
     "OBJECTIVES",
+    "ORIGINS",
     "DrawMean",
     "DrawsFunction",
     "FreshDraws",
@@ -28,6 +30,7 @@ __all__ = [
     "MaskedDraws",
     "Masks",
     "MeanOutputs",
+    "NormalDraws",
     "Objective",
     "Pooled",
     "Predictive",

@@ -24,7 +24,19 @@ from bayesrob.predictive.objectives import Objective
 from bayesrob.predictive.objectives import objective as objective_called
 from bayesrob.types import Batch, Bounds, checked_bounds
 
-__all__ = ["Draws"]
+__all__ = ["ORIGINS", "Draws"]
+
+ORIGINS = ("chain", "guide", "members", "noise", "unknown")
+"""Where draws come from: Markov chains; a distribution fitted to the posterior; networks trained one by one; noise that a
+network was trained with (dropout, the stochastic delta rule); or nobody said. What can be known about a posterior
+depends on it: independent draws have an R-hat of 1 whatever they are drawn from."""
+
+
+_ORIGIN_OF = {
+    "HMC": "chain", "NUTS": "chain", "SVI": "guide", "AdvBNN": "guide", "SGD": "members", "TRADES": "members",
+    "Ensemble": "members", "MCDropout": "noise", "DropConnect": "noise", "SDR": "noise", "predictives": "members",
+}  # fmt: skip
+"""Origins of draws whose `info` has none, by their method: of draws that version 0.1 saved, and of several predictives."""
 
 
 class Draws(nn.Module, abc.ABC):
@@ -64,6 +76,11 @@ class Draws(nn.Module, abc.ABC):
         self.eval()
 
     # ---- what a kind of draws must say --------------------------------------------------------------------------------
+
+    @property
+    def origin(self) -> str:
+        """Where the draws come from, one of `ORIGINS`: as the inference wrote into `info`, which slices and files keep."""
+        return str(self.info.get("origin") or _ORIGIN_OF.get(str(self.info.get("method")), "unknown"))
 
     @property
     @abc.abstractmethod

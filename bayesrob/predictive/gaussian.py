@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -56,6 +57,19 @@ class NormalDraws(FreshDraws):
 
     @abc.abstractmethod
     def sample(self, num_draws: int, generator: torch.Generator) -> Weights: ...
+
+    @abc.abstractmethod
+    def log_density(self, weights: Weights) -> Float[Tensor, " draw"]:
+        """The logarithm of the density at each of several weights by parameter name, `[draw, *shape]`; float64."""
+
+    def _standardised(self, weights: Weights) -> tuple[Float[Tensor, "draw weight"], Float[Tensor, ""]]:
+        """(w - loc) / scale, and the log density of independent weights where that is zero; float64."""
+        apart = [
+            ((weights[name].double() - loc.double()) / self.scale[name].double()).flatten(1)
+            for name, loc in self.loc.items()
+        ]
+        logs = torch.stack([scale.double().log().sum() for scale in self.scale.values()]).sum()
+        return torch.cat(apart, 1), -logs - 0.5 * math.log(2 * math.pi) * self.num_weights
 
     @property
     def num_weights(self) -> int:
@@ -123,6 +137,10 @@ class GaussianDraws(NormalDraws):
         noise = torch.stack([_normal(self.num_weights, generator) for _ in range(num_draws)])
         return self.independent(noise.to(next(iter(self.loc.values()))))
 
+    def log_density(self, weights: Weights) -> Float[Tensor, " draw"]:
+        apart, at_centre = self._standardised(weights)
+        return at_centre - 0.5 * apart.square().sum(1)
+
 
 class LowRankGaussianDraws(NormalDraws):
     """Normal weights with covariance diag(scale^2) + F F': w = loc + scale * noise + F z with z `[rank]` for all weights.
@@ -167,6 +185,16 @@ class LowRankGaussianDraws(NormalDraws):
             # One product a draw: a product for all at once rounds differently for another number of draws.
             weights[name] += torch.stack([torch.tensordot(z, factor, 1) for z in shared])
         return weights
+
+    def log_density(self, weights: Weights) -> Float[Tensor, " draw"]:
+        """By A = diag(scale)^-1 F: the determinant |I + A'A| and the quadratic form d'd - (A'd)' (I + A'A)^-1 A'd."""
+        apart, at_centre = self._standardised(weights)
+        columns = [(self.factor[name].double() / self.scale[name].double()).flatten(1) for name in self.loc]
+        ratio = torch.cat(columns, 1)  # A'
+        gram = torch.eye(self.rank, dtype=torch.float64, device=ratio.device) + ratio @ ratio.T
+        along = apart @ ratio.T
+        shared = (along * torch.linalg.solve(gram, along.T).T).sum(1)
+        return at_centre - 0.5 * (torch.linalg.slogdet(gram).logabsdet + apart.square().sum(1) - shared)
 
 
 def _normal(size: int, generator: torch.Generator) -> Float[Tensor, " size"]:

@@ -72,6 +72,8 @@ class HeldDraws(Predictive):
         self.weights = {name: weights[name].detach() for name in names}
         self.num_chains = whole("num_chains", num_chains, "It is the number of chains that the draws come from.")
         self.sample_stats = dict(sample_stats or {})
+        if self.num_chains > 1 and self.origin == "unknown":  # who says how many chains says that there are some
+            self.info["origin"] = "chain"
         self._function = WeightFunction(self.net)
         self._low: tuple[torch.dtype, Weights] | None = None
         self._cut: tuple[tuple[int, int], list[Tensor], list[Part]] | None = None

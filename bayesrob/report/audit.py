@@ -10,6 +10,7 @@ import xarray as xr
 
 from bayesrob.auditing import verdicts
 from bayesrob.report.render import environment
+from bayesrob.report.verdicts import MARKS as STATES
 
 __all__ = ["render_audit"]
 
@@ -43,6 +44,7 @@ def render_audit(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
             title=f"{records['attack']['attack']} on {records['predictive'].get('method', 'a predictive')}",
             settings=records["audit"],
             verdicts=verdicts(tree),
+            states=STATES,
             figures=[
                 (what, float(figures[name]), *figures[f"{name}_interval"].values.tolist()) for name, what in FIGURES.items()
             ],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 
-from bayesrob.analysis import BELIEVED, NOT_JUDGED
+from bayesrob.analysis import BELIEVED, DOUBTFUL, NOT_JUDGED, state
 
-__all__ = ["figure_rows"]
+__all__ = ["MARKS", "figure_rows"]
+
+MARKS = {BELIEVED: "good", DOUBTFUL: "bad", NOT_JUDGED: "none"}
+"""How each state of a verdict looks."""
 
 
 def figure_rows(tree: xr.DataTree) -> list[dict[str, object]]:
@@ -27,7 +31,8 @@ def figure_rows(tree: xr.DataTree) -> list[dict[str, object]]:
         for name in scores[dim].values.tolist():
             at, checked = scores.sel({dim: name}), checks.sel({dim: name})
             low, high = at[f"{accuracy}_interval"].values.tolist()
-            bad = ~checked[f"{prefix}passed"].values & (checked["about"].values == "attack")
+            objects = np.isin(checked[f"{prefix}status"].values, ["failed", "error"])
+            bad = objects & (checked["about"].values == "attack")
             said = zip(checked["check"].values[bad].tolist(), checked[f"{prefix}reason"].values[bad].tolist(), strict=True)
             verdict = str(at[f"{prefix}verdict"].item())
             rows.append(
@@ -35,12 +40,12 @@ def figure_rows(tree: xr.DataTree) -> list[dict[str, object]]:
                     "figure": f"worst case, {name}" if prefix else name,
                     "accuracy": f"{float(at[accuracy]):.3f} [{low:.3f}, {high:.3f}]",
                     "verdict": verdict,
-                    "mark": "good" if verdict == BELIEVED else "bad",
+                    "mark": MARKS[state(verdict)],
                     "reasons": [f"{check}: {reason}" for check, reason in said],
                 }
             )
     stated = str(scores["posterior_verdict"].item())
-    mark = {BELIEVED: "good", NOT_JUDGED: "none"}.get(stated, "bad")
+    mark = MARKS[state(stated)]
     reasons = [checks.attrs["posterior_reason"]]
     rows.append({"figure": "the posterior", "accuracy": "", "verdict": stated, "mark": mark, "reasons": reasons})
     return rows

@@ -28,7 +28,9 @@ def test_a_check_without_its_evidence_is_not_applicable():
 
     finding = attempt(asks, Nothing(), 0.0)
     assert finding.outcome == "not_applicable"
-    assert finding.passed
+    assert not finding.passed
+    assert not finding.answered
+    assert not finding.objects
     assert math.isnan(finding.value)
     assert finding.reason == "The attack was not run on a single draw."
 

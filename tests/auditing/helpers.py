@@ -245,4 +245,4 @@ def audited(name: str, seed: int, level: str = "quick") -> xr.DataTree:
 
 def failed(tree: xr.DataTree) -> list[str]:
     found = tree["checks"].to_dataset()
-    return found["check"].values[~found["passed"].values].tolist()
+    return found["check"].values[np.isin(found["status"].values, ["failed", "error"])].tolist()

@@ -187,13 +187,19 @@ def test_a_window_of_chains_is_chains_too(post, tree):
     np.testing.assert_array_equal(window["sample_stats"]["energy"], post.sample_stats["energy"][:, 2:7])
 
 
-def test_what_is_no_chain_has_none_of_this(fresh, moons, post):
-    others = [fresh, fresh.freeze(6), post[1:10], wide(sample_stats={})]
-    for other in others:
-        dataset = moons if other.input_shape == (2,) else images(24)
-        assert GROUPS.isdisjoint(evaluate(other, dataset, {}, num_points=2).children)
+def test_what_is_no_chain_has_none_of_this(fresh, moons):
+    for other in (fresh, fresh.freeze(6)):
+        assert GROUPS.isdisjoint(evaluate(other, moons, {}, num_points=2).children)
     modules = from_modules([nets.mlp(2, (3,), 2, seed=i).eval() for i in range(2)], bounds=(0, 1))
     assert GROUPS.isdisjoint(evaluate(modules, moons, {}, num_points=2).children)
+
+
+def test_chains_without_a_record_are_chains(tree):
+    found = evaluate(wide(sample_stats={}), images(24), {}, num_points=25, seed=3)
+    assert GROUPS - {"sample_stats"} <= found.children.keys()
+    assert "sample_stats" not in found.children
+    np.testing.assert_array_equal(found["diagnostics"]["rhat"], tree["diagnostics"]["rhat"])
+    assert "no record of divergences" in found["checks"].attrs["posterior_reason"]
 
 
 def test_chains_in_float64(tree):

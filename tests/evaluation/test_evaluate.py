@@ -64,7 +64,7 @@ def test_robustness_follows_from_the_points(chains, moons):
     assert found.attrs == again.attrs
     for name in again.data_vars:
         xr.testing.assert_identical(found[name].drop_vars("seconds", errors="ignore"), again[name])
-    assert points.attack.values.tolist() == ["random", "fgsm", "pgd"]
+    assert points.attack.values.tolist() == ["random", "fgsm", "pgd", "pgd_margin"]
     assert points.sizes["point"] == 90
 
 

@@ -90,13 +90,15 @@ def test_a_step_larger_than_the_ball():
 
 @pytest.mark.parametrize(("draws", "passed"), [(1, False), (3, False), (4, True), (None, True)])
 def test_fewer_draws_attacked_than_scored(draws, passed):
-    tree = evaluate(linear(4), NEAR_AND_FAR, {"pgd": PGD(eps=EPS, num_draws=draws)})
+    rival = PGD(eps=EPS, objective="margin_per_draw")
+    tree = evaluate(linear(4), NEAR_AND_FAR, {"pgd": PGD(eps=EPS, num_draws=draws), "rival": rival})
     assert bool(found(tree, "attack_draws", "pgd")["passed"]) is passed
     assert said(tree, "pgd") == ("believed" if passed else "doubtful because of attack_draws")
 
 
 def test_fewer_scoring_draws_need_fewer_attacked():
-    tree = evaluate(linear(4), NEAR_AND_FAR, {"pgd": PGD(eps=EPS, num_draws=2)}, num_draws=2)
+    rival = PGD(eps=EPS, objective="margin_per_draw", num_draws=2)
+    tree = evaluate(linear(4), NEAR_AND_FAR, {"pgd": PGD(eps=EPS, num_draws=2), "rival": rival}, num_draws=2)
     assert said(tree, "pgd") == "believed"
 
 
@@ -147,7 +149,7 @@ def test_the_rows_are_the_audit_s_own():
         assert float(row["threshold"]) == max(check.threshold, least)
     assert rows["number"].values.tolist() == sorted(rows["number"].values.tolist())
     assert set(rows["status"].values.ravel()) <= {"passed", "failed", "not_applicable"}
-    assert (rows["passed"] == (rows["status"] != "failed")).all()
+    assert (rows["passed"] == (rows["status"] == "passed")).all()
     measured = rows["value"].notnull() & (rows["status"] != "not_applicable")
     assert (~(rows["status"] == "not_applicable") | rows["value"].isnull()).all()
     assert measured.any()

@@ -38,9 +38,9 @@ def single_step(evidence: Evidence, threshold: float) -> Finding:
 def convergence(evidence: Evidence, threshold: float) -> Finding:
     """Does the attack with twice the steps and twice the restarts find more?
 
-    The value is the accuracy that the attack leaves minus what the doubled attack leaves; where that was not tried, the
-    check passes if the steps do. A fixed step that is larger than the ball's radius fails whatever the value: every step
-    then ends at the ball's far side, and more of them refine nothing.
+    The value is the accuracy that the attack leaves minus what the doubled attack leaves. A fixed step that is larger
+    than the ball's radius fails whatever the value: every step then ends at the ball's far side, and more of them refine
+    nothing.
     """
     steps = evidence.steps()
     if steps is None:
@@ -53,4 +53,4 @@ def convergence(evidence: Evidence, threshold: float) -> Finding:
     large = max(steps.sizes, default=0.0)
     if large > steps.eps:
         return Finding(value, False, f"{text} Its step of {large:g} is larger than the radius {steps.eps:g}.")
-    return Finding(value, doubled is None or value <= threshold, text)
+    return not_applicable(text) if doubled is None else Finding(value, value <= threshold, text)

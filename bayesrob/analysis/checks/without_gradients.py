@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesrob.analysis.evidence import Evidence, Tried
-from bayesrob.analysis.findings import Finding, check, not_applicable
+from bayesrob.analysis.findings import Finding, check
 
 __all__ = ["gradient_free", "random_search", "transfer"]
 
@@ -44,7 +44,7 @@ def _on_survivors(tried: Tried, count: int, threshold: float) -> Finding:
     """Judge attacks on what attacks by gradients left of `count` points."""
     broken, survivors, budget = tried
     if survivors == 0:
-        return not_applicable("No point survives the attacks by gradients.")
+        return Finding(0.0, True, "No point survives the attacks by gradients: there is nothing left to break.")
     by_any = np.stack(list(broken.values())).any(0)
     # Survivors that were not tried are taken to be like those that were.
     value = float(by_any.mean()) * survivors / count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -53,6 +53,8 @@ class ChainSampler(Inference):
             a CPU, where batching saves only the fixed cost of small operations (half the time of 4 chains of 2-32-32-2 on
             500 points, a tenth of that of 784-64-10 on 2000).
     """
+
+    origin: ClassVar[str] = "chain"
 
     num_samples: int = 250
     warmup: int = 250

@@ -51,6 +51,8 @@ class MaskedTraining(MiniBatchMethod):
         num_draws: draws that the Predictive makes when no number is given.
     """
 
+    origin: ClassVar[str] = "noise"
+
     p: float
     epochs: int | None = None
     lr: float = 1e-3
