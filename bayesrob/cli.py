@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import cyclopts
 
 from bayesrob._version import __version__
 from bayesrob.arguments import whole
-from bayesrob.errors import BayesrobError, check_name
+from bayesrob.errors import BayesrobError, InputError, check_name
 
 __all__ = ["app", "load_study", "main", "study_files"]
 
@@ -131,8 +132,7 @@ def audit(
 
     whole("num_points", num_points)
     post = br.load(path)
-    chosen: Any = {"eps": eps, "norm": norm}
-    audited = None if attack is None else br.attacks.ATTACKS[check_name("attack", attack, br.attacks.ATTACKS)](**chosen)
+    audited = None if attack is None else _at_defaults(attack, eps=eps, norm=norm)
     _, x, y = chosen_points(br.data.load(data), num_points, seed)
     folder = path.with_name(f"{path.name}-audit") if out is None else out
     tree = br.audit(post, x, y, eps=eps, seed=seed, level=level, attack=audited, norm=norm, folder=folder / "runs")
@@ -141,6 +141,23 @@ def audit(
     partial.replace(folder / "audit.nc")
     print(br.auditing.summary(tree))
     print(br.report.render_audit(tree, folder / "audit.html"))
+
+
+def _at_defaults(name: str, **ball: Any) -> Any:
+    """The attack `name` with its defaults, in that ball as far as it has one."""
+    from bayesrob.attacks import ATTACKS
+
+    kind = ATTACKS[check_name("attack", name, ATTACKS)]
+    fields = dataclasses.fields(kind)
+    given = {one.name for one in fields if one.default is not one.default_factory} | ball.keys()  # both MISSING: needed
+    missing = [one.name for one in fields if one.name not in given]
+    if missing:
+        raise InputError(
+            f"{name} needs {' and '.join(missing)}.",
+            "A command line cannot give that.",
+            f"Audit it from Python: br.audit(post, x, y, attack=br.attacks.{name}(...)).",
+        )
+    return kind(**{one.name: ball[one.name] for one in fields if one.name in ball})
 
 
 @app.command

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import bayesrob as br
 from bayesrob import cli
+from bayesrob.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,6 +20,28 @@ ROOT = Path(__file__).parent.parent
 def bayesrob(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bayesrob.cli", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    digits = br.data.load("digits", n_train=200, n_test=20)
+    net = br.nets.mlp(digits.shape, (8,), 10)
+    return br.inference.SGD(epochs=5).fit(net, digits).save(tmp_path_factory.mktemp("audit") / "post")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", br.attacks.ATTACKS)
+def test_every_attack_that_is_listed_can_be_audited_or_says_why_not(saved, tmp_path, capsys, name):
+    refused = ""
+    try:
+        cli.audit(saved, data="digits", attack=name, num_points=5, level="quick", out=tmp_path / "out")
+    except InputError as error:
+        refused = str(error)
+    if refused:  # before any work
+        assert "Audit it from Python" in refused or "norm" in refused
+        assert not (tmp_path / "out").exists()
+    else:
+        assert "The attack's figure is" in capsys.readouterr().out
 
 
 def test_studies_lists_every_study_with_its_first_line(capsys):

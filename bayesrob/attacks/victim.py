@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bayesrob.attacks.goal import DrawMinibatch, Goal
 from bayesrob.attacks.surfaces import SURFACES, Average
+from bayesrob.errors import BayesrobError
 from bayesrob.predictive import HeldDraws, Margin, Objective, Predictive
 from bayesrob.types import Batch, Bounds, Labels, Outputs
 
@@ -69,7 +70,7 @@ class Victim:
         """
         self._count(self.queries, rows)
         with torch.no_grad():
-            return self.predictive(z, self.num_draws, self._judge_seed if judge else self.next_seed())
+            return _known(self.predictive(z, self.num_draws, self._judge_seed if judge else self.next_seed()))
 
     def loss(self, z: Batch, objective: str, rows: Rows = None) -> Float[Tensor, " row"]:
         """The objective, higher where the attack is nearer to its goal, on the draws that decide about success.
@@ -83,6 +84,7 @@ class Victim:
         """
         self._count(self.queries, rows)
         value = self.predictive.objective_value(z, self._labels(rows), objective, self.num_draws, self._judge_seed)
+        value = _known(value)
         return -value if self.targeted else value
 
     def gradient(
@@ -108,7 +110,7 @@ class Victim:
         """
         self._count(self.gradients, rows)
         y, (post, draws) = self._labels(rows), self._draws(minibatch)
-        gradient = post.input_gradient(z, y, objective, draws, self.next_seed(), precision=precision, scaled=scaled)
+        gradient = _known(post.input_gradient(z, y, objective, draws, self.next_seed(), precision=precision, scaled=scaled))
         return gradient.neg_() if self.targeted else gradient
 
     def gradient_and_prediction(
@@ -138,6 +140,7 @@ class Victim:
         gradient, log_predictive, value = post.gradient_and_prediction(
             z, y, objective, draws, self.next_seed(), precision=precision, scaled=scaled
         )
+        gradient, log_predictive = _known(gradient), _known(log_predictive)
         if self.targeted and isinstance(objective, str):
             return gradient.neg_(), log_predictive, -value
         return gradient, log_predictive, value
@@ -164,7 +167,7 @@ class Victim:
         gradient, log_predictive, value = self.predictive.gradient_and_prediction(
             z.repeat_interleave(k, 0), self._labels(rows).repeat_interleave(k), surface, self.num_draws, seed
         )
-        return gradient.unflatten(0, (-1, k)), value.view(-1, k), log_predictive[::k]
+        return _known(gradient).unflatten(0, (-1, k)), value.view(-1, k), _known(log_predictive[::k])
 
     # ---- success --------------------------------------------------------------------------------------------------------
 
@@ -233,6 +236,19 @@ class Victim:
     def next_seed(self) -> int:
         """Seed for the draws of the next model evaluation."""
         return next_seed(self._generator) if self._fresh else self._seed
+
+
+def _known(values: Tensor) -> Tensor:
+    """`values`, unless they hold NaNs: comparisons with those are all false, and their points would look robust."""
+    if bool(values.sum().isnan()):
+        lost = int(values.isnan().flatten(1).any(1).sum()) if values.ndim > 1 else int(values.isnan().sum())
+        if lost:
+            raise BayesrobError(
+                f"The model puts out NaN, or has a gradient of NaN, at {lost} of {len(values)} points.",
+                "Calling these points robust would be wrong.",
+                "Check the weights and logits for overflow.",
+            )
+    return values
 
 
 def next_seed(generator: torch.Generator) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from bayesrob.errors import InputError
+from bayesrob.errors import BayesrobError, InputError
 from bayesrob.models import Categorical, Likelihood
 from bayesrob.predictive.gradients import DrawsFunction
 from bayesrob.types import Batch, Outputs
@@ -29,6 +29,12 @@ def shares(chunks: Iterable[DrawsFunction], x: Batch) -> Outputs:
     with torch.no_grad():
         for chunk in chunks:
             logits = chunk(x)
+            if bool(logits.isnan().any()):
+                raise BayesrobError(
+                    f"The outputs of {int(logits.isnan().flatten(1).any(1).sum())} draws hold NaN.",
+                    "They would vote for class 0.",
+                    "Check these draws' weights.",
+                )
             cast = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).sum(0)
             counts, num_draws = cast if counts is None else counts + cast, num_draws + len(logits)
     assert counts is not None
@@ -44,10 +50,16 @@ def majority(votes: Tensor, log_probabilities: Tensor | None = None) -> Tensor:
             probable one is taken. None: that with the smallest number, as `votes.argmax(-1)` does, which over many ties
             favours small numbers.
 
+    Raises:
+        InputError: numbers that are NaN.
+
     Example:
         >>> br.predictive.majority(post.vote(x), post(x)).shape
         torch.Size([5])
     """
+    for name, values in (("votes", votes), ("log_probabilities", log_probabilities)):
+        if values is not None and bool(values.isnan().any()):
+            raise InputError(f"{name} holds NaN.", "No class is larger than that.", "Check the model's outputs.")
     if log_probabilities is None:
         return votes.argmax(-1)
     return log_probabilities.masked_fill(votes < votes.amax(-1, keepdim=True), -torch.inf).argmax(-1)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bayesrob.attacks import ATTACKS
-from bayesrob.errors import InputError, UnknownNameError
+from bayesrob.errors import BayesrobError, InputError, UnknownNameError
 from bayesrob.models import Normal
 from tests.attacks.helpers import BALLS, CLASSES, REGISTRY, attack, data, fresh, having, held, usual
 
@@ -48,6 +48,16 @@ def test_no_target(name):
 def test_bad_targets(name, settings, message):
     with pytest.raises(InputError, match=message):
         ATTACKS[name](**settings)(held(), X, Y)
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if ATTACKS[name].sees != "nothing"])
+def test_models_that_put_out_nan_are_refused(name):
+    """They once got their points back unchanged, which looked robust."""
+    post = held()
+    last = list(post.weights)[-1]
+    post.weights[last][1] = torch.nan  # of one draw alone
+    with pytest.raises(BayesrobError, match="NaN"):
+        usual(name)(post, X, Y)
 
 
 @pytest.mark.parametrize("name", REGISTRY)

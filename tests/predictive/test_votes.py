@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from bayesrob.errors import InputError
+from bayesrob.errors import BayesrobError, InputError
 from bayesrob.models import Normal
 from bayesrob.predictive import HeldDraws, Preprocessed, majority
 from bayesrob.predictive.votes import shares
@@ -49,6 +49,15 @@ def test_ties():
     assert (votes.argmax(-1) == 1).all()
     assert (majority(votes) == 1).all()
     assert (majority(votes, post(x)) == 3).all()
+
+
+def test_nan_does_not_vote():
+    post, x = opposed()
+    post.weights["3.bias"][1] = torch.nan
+    with pytest.raises(BayesrobError, match="The outputs of 1 draws hold NaN"):
+        post.vote(x)
+    with pytest.raises(InputError, match="votes holds NaN"):
+        majority(torch.full((2, 3), torch.nan))
 
 
 def test_a_probable_class_without_votes_does_not_win():
