@@ -12,6 +12,7 @@ run (`--fit-samples` asks for as many at all of them): the fewer, the more compi
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from by_hand import HandHMC
 from problems import PRIORS, FromOwnWeights, dataset_and_model, fast_route, name_of, share_of_denormals, trained
@@ -86,7 +87,8 @@ def at_trained_weights(sizes: tuple[int, ...], samples: int, prior: str, setting
     hand = HandHMC(sizes, x, y, bnn.prior_scales)
     theta = bnn.flatten(dict(bnn.net.named_parameters())).detach()
     reference = br.models.LogJoint(bnn, x, y).gradient(theta)[1]
-    at_first = br.models.BayesianNetwork(br.nets.initialise(bnn.net, 0), prior_scale=bnn.prior_scale)
+    scale: Any = bnn.prior_scale
+    at_first = br.models.BayesianNetwork(br.nets.initialise(bnn.net, 0), prior_scale=scale)
     # Small steps, so that the chain stays at such weights and every way does as many gradients there.
     method = FromOwnWeights(num_samples=samples, warmup=0, step_size=1e-5, num_steps=STEPS, num_chains=1)
     ways = Ways(settings.peers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,10 @@ def trained(sizes: Sequence[int], prior: str, num: int = 1000, draws: int = 1) -
     MNIST where it is on disk, else ten classes that a network can learn; half moons for inputs of two values.
     """
     dataset = learnable(sizes, num)
-    bnn = BayesianNetwork(network(sizes), prior_scale=PRIORS[prior])
+    scale: Any = PRIORS[prior]
+    bnn = BayesianNetwork(network(sizes), prior_scale=scale)
     post = br.inference.HMC(num_samples=draws, warmup=80, num_steps=10, num_chains=1).fit(bnn, dataset)
+    assert isinstance(post, HeldDraws)
     with torch.no_grad():
         for name, parameter in bnn.net.named_parameters():
             parameter.copy_(post.weights[name][-1])

@@ -22,6 +22,7 @@ def test_any_rising_function_is_a_perfect_correlation():
     assert rank_correlation(x, -(x**3)) == pytest.approx((-1.0, -1.0, -1.0))
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Of bivariate normals of correlation r Spearman's is 6 / pi arcsin(r / 2) (Pearson 1907)."""
     generator, r, held = np.random.default_rng(2), 0.5, 0

@@ -148,7 +148,7 @@ def test_model_and_data_are_not_modified(method, moons, training):
 
 
 def test_settings_are_the_fields():
-    svi = SVI(epochs=3)
+    svi = SVI(epochs=3, khat_draws=0)
     assert svi.settings() == dataclasses.asdict(svi)
     ensemble = Ensemble(base=SGD(epochs=2))
     assert ensemble.settings() == dataclasses.asdict(ensemble)

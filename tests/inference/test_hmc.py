@@ -24,7 +24,7 @@ from tests.inference.helpers import by_chain, check_moments, correlation, theta
         HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, num_chains=4, adapt_mass=True, step_jitter=0.3),
         HMC(num_samples=1000, warmup=200, step_size=None, num_steps=3, step_jitter=0.3, start="prior"),
         NUTS(num_samples=500, warmup=200),
-        NUTS(num_samples=1500, warmup=200, adapt_mass=True, start="prior"),
+        pytest.param(NUTS(num_samples=1500, warmup=200, adapt_mass=True, start="prior"), marks=pytest.mark.slow),
         NUTS(num_samples=500, warmup=100, step_size=0.05, max_tree_depth=4),
     ],
     ids=[

@@ -99,7 +99,7 @@ way.fit(Own(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), moons, folder={folder!
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("how", ["ctrl-c", "killed"])
+@pytest.mark.parametrize("how", ["ctrl-c", pytest.param("killed", marks=pytest.mark.slow)])
 def test_an_end_of_the_script_ends_the_processes_and_keeps_what_is_done(tmp_path, how):
     """A script with its own network and no `if __name__ == "__main__":`. Ctrl-C reaches all, as from a terminal."""
     moods, folder = tmp_path / "moods", tmp_path / "posteriors"

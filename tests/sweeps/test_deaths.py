@@ -70,7 +70,10 @@ def caught_in_mid_sweep(tmp_path: Path) -> tuple[Path, subprocess.Popen, list[in
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes where Linux lists them")
-@pytest.mark.parametrize("how", ["worker killed", "driver killed", "ctrl-c"])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param("worker killed", marks=pytest.mark.slow), pytest.param("driver killed", marks=pytest.mark.slow), "ctrl-c"],
+)
 def test_deaths_in_mid_sweep_lose_at_most_what_was_in_flight(tmp_path, reference, how):
     folder, script, workers = caught_in_mid_sweep(tmp_path)
     try:

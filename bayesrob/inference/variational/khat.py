@@ -53,7 +53,7 @@ def pareto_khat(
 
 
 def _shape(log_ratios: torch.Tensor) -> float:
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     if not bool(log_ratios.isfinite().all()):
         return math.inf
