@@ -25,7 +25,7 @@ def bayesrob(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProces
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     digits = br.data.load("digits", n_train=200, n_test=20)
-    net = br.nets.mlp(digits.shape, (8,), 10)
+    net = br.nets.mlp(64, (8,), 10)
     return br.inference.SGD(epochs=5).fit(net, digits).save(tmp_path_factory.mktemp("audit") / "post")
 
 
@@ -37,9 +37,9 @@ def test_every_attack_that_is_listed_can_be_audited_or_says_why_not(saved, tmp_p
         cli.audit(saved, data="digits", attack=name, num_points=5, level="quick", out=tmp_path / "out")
     except InputError as error:
         refused = str(error)
-    if refused:  # before any work
-        assert "Audit it from Python" in refused or "norm" in refused
-        assert not (tmp_path / "out").exists()
+    if refused:
+        assert name in ("Transfer", "VarianceAttack"), refused  # another model is missing, or further draws
+        assert not (tmp_path / "out").exists()  # before any work
     else:
         assert "The attack's figure is" in capsys.readouterr().out
 
