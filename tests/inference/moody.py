@@ -28,7 +28,11 @@ class Moody(SGD):
             raise KeyboardInterrupt
         if mood == "dies":
             os._exit(7)
-        if mood == "is killed":
+        if mood.startswith("is killed"):
+            after = mood.removeprefix("is killed").split()  # the seeds of fits that are to have begun before
+            end = time.monotonic() + 240
+            while {int(one) for one in after} - {begun for _, begun in fits(Path(self.folder))} and time.monotonic() < end:
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         if mood == "sleeps":
             time.sleep(600)
