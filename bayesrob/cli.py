@@ -106,7 +106,7 @@ def audit(
     data: str,
     eps: float = 0.1,
     attack: str | None = None,
-    norm: Literal["l_inf", "l_2"] = "l_inf",
+    norm: Literal["l_inf", "l_2"] | None = None,
     num_points: int = 100,
     level: Literal["quick", "default", "full"] = "default",
     seed: int = 0,
@@ -120,7 +120,7 @@ def audit(
         eps: radius of the ball.
         attack: the attack whose figure is audited, as `bayesrob attacks` lists it, at its defaults in that ball; by default
             PGD with settings that the audit chooses.
-        norm: norm of the ball.
+        norm: norm of the ball; default the attack's own, else l_inf.
         num_points: number of test points, a subset drawn from the seed.
         level: what the audit may cost: a minute, ten, or as long as it takes.
         seed: fixes every random choice.
@@ -132,7 +132,7 @@ def audit(
 
     whole("num_points", num_points)
     post = br.load(path)
-    audited = None if attack is None else _at_defaults(attack, eps=eps, norm=norm)
+    audited = None if attack is None else _at_defaults(attack, eps=eps, **({} if norm is None else {"norm": norm}))
     _, x, y = chosen_points(br.data.load(data), num_points, seed)
     folder = path.with_name(f"{path.name}-audit") if out is None else out
     tree = br.audit(post, x, y, eps=eps, seed=seed, level=level, attack=audited, norm=norm, folder=folder / "runs")
