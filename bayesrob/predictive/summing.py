@@ -16,9 +16,8 @@ __all__ = ["InputSum", "multiplied"]
 class InputSum:
     """A sum over chunks of draws of what their slopes by the outputs become as derivatives by the inputs `[batch, *shape]`.
 
-    Where a point's slopes are so small that float32 would lose them (0.1 of the images of a confident posterior, say, have
-    probabilities of 1e-60 for every wrong class), they are made as large as one, and the logarithm of the point's factor is
-    kept. Elsewhere the sum is what it says, bit for bit. Slopes that cannot matter beside the point's others are dropped, so
+    Where a point's slopes are so small that float32 would lose them (a network that gives every wrong class 1e-60, say), they
+    are made as large as one, and the logarithm of the point's factor is kept. Elsewhere no factor is applied. Slopes that cannot matter beside the point's others are dropped, so
     that no product is given denormal numbers.
 
     Args:
@@ -28,7 +27,7 @@ class InputSum:
     def __init__(self, x: Batch):
         self._total = torch.zeros_like(x)
         self._log_factor: Tensor | None = None
-        """`[batch]`: the sum is exp of it times the total. None: of zeros."""
+        """`[batch]`: the sum is the total times the exponential of this. None: the total is the sum itself."""
         self._empty = True
 
     def fade(self, log_ratio: Tensor) -> None:

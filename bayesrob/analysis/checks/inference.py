@@ -70,7 +70,7 @@ def _chains(evidence: Evidence, threshold: float) -> Finding:
 
 
 def _worst(diagnostics: xr.Dataset, name: str, of: Callable[[list[float]], float]) -> float:
-    """Of log predictives and of input gradients, passing over what no draw changes; NaN if that is all."""
+    """Return the worse of log predictives and input gradients; NaN if no draw changes either."""
     found = [float(diagnostics[one]) for one in (name, f"gradient_{name}") if one in diagnostics]
     known = [value for value in found if not math.isnan(value)]
     return of(known) if known else math.nan
