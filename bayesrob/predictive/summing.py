@@ -16,9 +16,9 @@ __all__ = ["InputSum", "multiplied"]
 class InputSum:
     """A sum over chunks of draws of what their slopes by the outputs become as derivatives by the inputs `[batch, *shape]`.
 
-    Where a point's slopes are so small that float32 would lose them (a network that gives every wrong class 1e-60, say), they
-    are made as large as one, and the logarithm of the point's factor is kept. Elsewhere no factor is applied. Slopes that cannot matter beside the point's others are dropped, so
-    that no product is given denormal numbers.
+    Where a point's slopes are so small that float32 would lose them (a network that gives every wrong class 1e-60, say),
+    they are made as large as one, and the logarithm of the point's factor is kept. Elsewhere no factor is applied.
+    Slopes that cannot matter beside the point's others are dropped, so that no product is given denormal numbers.
 
     Args:
         x: the inputs.
